@@ -1,0 +1,30 @@
+"""What people write: the job config, the settings of a machine, and the template for keys."""
+
+from ingest.config.job import (
+    Destination,
+    FilesJob,
+    JobConfig,
+    ProcessorConfig,
+    QueueConfig,
+    TilesJob,
+    UploadConfig,
+)
+from ingest.config.key_template import KeyTemplate, checked_key
+from ingest.config.load import load_config, parse_config, parse_model
+from ingest.config.settings import Settings
+
+__all__ = [
+    "Destination",
+    "FilesJob",
+    "JobConfig",
+    "KeyTemplate",
+    "ProcessorConfig",
+    "QueueConfig",
+    "Settings",
+    "TilesJob",
+    "UploadConfig",
+    "checked_key",
+    "load_config",
+    "parse_config",
+    "parse_model",
+]

@@ -1,0 +1,1 @@
+"""Example configs, shipped with the package."""

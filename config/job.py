@@ -1,0 +1,227 @@
+"""The job config: what a person writes to say what goes where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ingest.config.key_template import KeyTemplate
+
+MIB = 1 << 20
+
+
+class Strict(BaseModel):
+    """A part of a config: unknown keys are refused, and it does not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
+    base_dir = (info.context or {}).get("base_dir")
+    return Path(path).expanduser() if base_dir is None else Path(base_dir) / Path(path).expanduser()
+
+
+ConfigPath = Annotated[Path, AfterValidator(_from_config_folder)]
+"""A path in a config. A relative one is taken from the folder of the config file."""
+
+Span = tuple[int, int]
+
+
+class Extent(Strict):
+    """Which pixels the job covers: half-open ranges ``[start, stop)`` on each axis."""
+
+    x: Span = Field(description="Pixels along a row, half open.")
+    y: Span = Field(description="Pixels down a column, half open.")
+    z: Span = Field(default=(0, 1), description="Sections, half open.")
+    t: Span = Field(default=(0, 1), description="Time points, half open.")
+
+    @field_validator("x", "y", "z", "t")
+    @classmethod
+    def _not_empty(cls, span: Span) -> Span:
+        if span[0] < 0:
+            raise ValueError(f"starts at {span[0]}; it must not be negative")
+        if span[1] <= span[0]:
+            raise ValueError(f"[{span[0]}, {span[1]}] is empty: the end must be greater than the start")
+        return span
+
+
+class TileSize(Strict):
+    """The size of a tile in pixels (x, y), sections (z) and time points (t)."""
+
+    x: int = Field(ge=1)
+    y: int = Field(ge=1)
+    z: int = Field(default=1, ge=1)
+    t: int = Field(default=1, ge=1)
+
+
+class FilesJob(Strict):
+    """A job over files, which its path processor lists."""
+
+    type: Literal["files"] = "files"
+
+
+class TilesJob(Strict):
+    """A job over a regular grid of tiles; nothing has to be listed."""
+
+    type: Literal["tiles"] = "tiles"
+    extent: Extent
+    tile_size: TileSize
+    resolution: int = Field(default=0, ge=0, description="Level of the image pyramid; 0 is the finest.")
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        for axis in ("x", "y", "z", "t"):
+            start: int = getattr(self.extent, axis)[0]
+            size: int = getattr(self.tile_size, axis)
+            if start % size:
+                raise ValueError(
+                    f"extent.{axis} starts at {start}, which is no multiple of tile_size.{axis} ({size}): "
+                    f"tiles would not line up; start at {start - start % size} or {start - start % size + size}"
+                )
+        return self
+
+
+class ProcessorConfig(Strict):
+    """A path or tile processor by name, with its parameters."""
+
+    class_: str = Field(
+        alias="class",
+        min_length=1,
+        description="The name of an installed processor (`ingest plugins` lists them) or a dotted path.",
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="Parameters, as `ingest plugins NAME` lists them.")
+
+
+class Destination(Strict):
+    """Where uploads go, under which keys, and what happens where something is already there."""
+
+    url: str = Field(
+        description="`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, "
+        "or a folder relative to the config file."
+    )
+    endpoint_url: str | None = Field(default=None, description="URL of an S3-compatible server that is not AWS.")
+    region: str | None = Field(default=None, description="The bucket's region, where the profile does not say.")
+    profile: str | None = Field(default=None, description="Name of an AWS profile on each node; never a key.")
+    key: KeyTemplate | None = Field(
+        default=None,
+        description="Template for keys. Default: `{path}` for files, `{resolution}/{z}/{y}_{x}{suffix}` for tiles "
+        "(with `{t}/` before it where there are several time points).",
+    )
+    on_existing: Literal["skip", "overwrite", "fail"] = Field(
+        default="skip",
+        description="What to do with a key that exists: `skip` where content is equal and fail the item where it is "
+        "not, `overwrite` always, `fail` always.",
+    )
+    checksum: Literal["auto", "sha256", "md5", "read_back", "none"] = Field(
+        default="auto",
+        description="How the store's answer is checked. `auto` tries this store out: a SHA-256 header that the server "
+        "checks, else an ETag that is the MD5, else everything is read back. `none` trusts the connection.",
+    )
+    storage_class: str | None = Field(default=None, description="S3 storage class, such as `STANDARD_IA`.")
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: str, info: ValidationInfo) -> str:
+        parts = urlsplit(url)
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; name a profile, or set AWS_* variables on each node")
+        if parts.scheme in ("s3", "gs", "az"):
+            if not parts.netloc:
+                raise ValueError(f"names no bucket; expected {parts.scheme}://bucket/prefix")
+            return url.rstrip("/")
+        if parts.scheme == "file":
+            if parts.netloc not in ("", "localhost"):
+                raise ValueError(f"{url!r} names the host {parts.netloc!r}; a local folder is file:///folder")
+            return url if url == "file:///" else url.rstrip("/")
+        if "://" in url or not url:
+            raise ValueError(f"{url!r} is no destination; expected s3://, gs://, az://, file:// or a folder")
+        return "file://" + str(_from_config_folder(Path(url), info).absolute())
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise ValueError(f"{url!r} is no URL; expected http://host:port or https://host")
+            if parts.username or parts.password:
+                raise ValueError("must not hold a user or password")
+        return url
+
+
+class UploadConfig(Strict):
+    """How hard each process of a node works."""
+
+    threads: int = Field(default=32, ge=1, le=512, description="Uploads at once, in each process.")
+    bytes_in_flight: int = Field(
+        default=256 * MIB, ge=MIB, description="Bytes held in memory by uploads under way, in each process."
+    )
+    multipart_threshold_bytes: int = Field(
+        default=64 * MIB, ge=5 * MIB, le=5 << 30, description="Larger files go up in parts that another node can go on from."
+    )
+    part_size_bytes: int = Field(
+        default=16 * MIB,
+        ge=5 * MIB,
+        le=5 << 30,
+        description="Size of a part; raised by itself where a file would have over 10,000.",
+    )
+    bandwidth_bytes_per_s: int | None = Field(default=None, ge=1024, description="Limit for each process of a node.")
+    retries: int = Field(default=5, ge=0, le=100, description="Repeats of an upload that failed for a passing fault.")
+
+
+class QueueConfig(Strict):
+    """How work is cut into messages."""
+
+    batch_items: int = Field(default=512, ge=1, le=100_000, description="Items in a batch, at most.")
+    batch_bytes: int = Field(default=256 * MIB, ge=1, description="Source bytes in a batch of files, about.")
+    max_batches: int = Field(
+        default=10_000, ge=1, description="Batches in the queue at once; the rest is listed as these are done."
+    )
+    lease_s: float = Field(
+        default=60, ge=2, le=86_400, description="Seconds after which a dead node's batch goes to another."
+    )
+
+
+class JobConfig(Strict):
+    """A whole job config."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$",
+        description="A name for people: letters, digits, spaces, `.`, `_` and `-`.",
+    )
+    ingest_job: Annotated[FilesJob | TilesJob, Field(discriminator="type")]
+    path_processor: ProcessorConfig
+    tile_processor: ProcessorConfig = Field(default_factory=lambda: ProcessorConfig(class_="file"))
+    destination: Destination
+    upload: UploadConfig = Field(default_factory=UploadConfig)
+    queue: QueueConfig = Field(default_factory=QueueConfig)
+    expires_after_days: float = Field(
+        default=14, gt=0, le=3650, description="Days after which an unfinished job expires and its uploads are aborted."
+    )
+
+    @model_validator(mode="after")
+    def _one_key_a_tile(self) -> Self:
+        if isinstance(self.ingest_job, TilesJob):
+            extent, size = self.ingest_job.extent, self.ingest_job.tile_size
+            for axis in ("x", "y", "z", "t"):
+                start, stop = getattr(extent, axis)
+                if stop - start > getattr(size, axis) and axis not in self.key_template.field_names:
+                    raise ValueError(
+                        f"destination.key {str(self.key_template)!r} lacks {{{axis}}}: "
+                        f"tiles that differ only in {axis} would have one key"
+                    )
+        return self
+
+    @property
+    def key_template(self) -> KeyTemplate:
+        """The template in force: the config's, or the default for the kind of job."""
+        if self.destination.key is not None:
+            return self.destination.key
+        if isinstance(self.ingest_job, FilesJob):
+            return KeyTemplate("{path}")
+        t_start, t_stop = self.ingest_job.extent.t
+        several = t_stop - t_start > self.ingest_job.tile_size.t
+        return KeyTemplate(("{t}/" if several else "") + "{resolution}/{z}/{y}_{x}{suffix}")

@@ -1,0 +1,112 @@
+"""The settings of a machine: ``INGEST_*`` variables, and one file."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ingest.errors import ConfigError
+
+
+def _default_state_dir() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingest"
+
+
+def settings_file() -> Path:
+    """The settings file: ``INGEST_SETTINGS_FILE``, or ``~/.config/ingest/settings.json``."""
+    named = os.environ.get("INGEST_SETTINGS_FILE")
+    return Path(named) if named else Path.home() / ".config" / "ingest" / "settings.json"
+
+
+class Settings(BaseSettings):
+    """What a machine's operator sets. A variable wins over the file, the file over the default."""
+
+    model_config = SettingsConfigDict(env_prefix="INGEST_", extra="forbid", frozen=True)
+    secret_names: ClassVar[frozenset[str]] = frozenset({"redis_url"})
+
+    redis_url: str | None = Field(
+        default=None,
+        description="Redis for all nodes: `redis://[user:password@]host:6379/0`, `rediss://` for TLS, or "
+        "`unix:///path`. Where it is not set, a bundled Redis is started in the state folder.",
+    )
+    state_dir: Path = Field(
+        default_factory=_default_state_dir,
+        description="Folder for the bundled Redis and scratch files. Default: `~/.local/state/ingest`.",
+    )
+    scratch_dir: Path | None = Field(
+        default=None, description="Folder for passing files, if not `scratch` in the state folder."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="WARNING", description="How much a node logs to standard error."
+    )
+    redis_patience_s: float = Field(
+        default=300, ge=1, description="Seconds for which a node waits for a Redis that has gone before it gives up."
+    )
+    plugin_paths: str = Field(
+        default="",
+        description="Which dotted processor paths may be imported here, separated by `:`. A folder (with a `/`) is put on the "
+        "import path and all in it allowed; a module such as `ingestclient.plugins` allows what lies below it.",
+    )
+    processes: int | None = Field(
+        default=None, ge=1, le=1024, description="Processes of a node where `-p` is not given. Default: one a core."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return url or None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=settings_file())
+
+    @classmethod
+    def load(cls) -> Settings:
+        """The settings of this machine.
+
+        Raises:
+            ConfigError: a variable, or a key of the file, that is unknown or cannot be used.
+        """
+        unknown = [
+            name
+            for name in os.environ
+            if name.startswith("INGEST_")
+            and name.removeprefix("INGEST_").lower() not in cls.model_fields
+            and name != "INGEST_SETTINGS_FILE"
+        ]
+        if unknown:
+            raise ConfigError(f"unknown setting {unknown[0]}", hint="`ingest doctor` lists the settings")
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            name = str(first["loc"][0]) if first["loc"] else "settings"
+            raise ConfigError(first["msg"].removeprefix("Value error, "), place=f"INGEST_{name.upper()}") from None
+        except ValueError as error:
+            raise ConfigError(f"is not valid JSON: {error}", place=str(settings_file())) from None
+
+    @cached_property
+    def scratch(self) -> Path:
+        """The folder for passing files; made when first asked for."""
+        folder = self.scratch_dir or self.state_dir / "scratch"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    @property
+    def default_processes(self) -> int:
+        """Processes of a node where the command line names no number."""
+        return self.processes or len(os.sched_getaffinity(0))

@@ -1,0 +1,95 @@
+"""The adapter through which a Boss ingest-client plugin works unchanged.
+
+A Boss plugin is a class with ``setup(parameters)`` and ``process(...)``
+(https://github.com/jhuapl-boss/ingest-client). ``parameters`` are the processor's own, with the config's
+``ingest_job`` section beside them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.errors import ConfigError, IngestError, SourceUnreadable
+from ingest.items import Item, Tile
+from ingest.processors import JobContext, Params, PathProcessor, Source, TileProcessor, Upload
+
+
+def is_boss_class(cls: Any) -> bool:
+    """Whether this is a class of the Boss kind: ``setup`` and ``process``, and none of ours."""
+    return (
+        isinstance(cls, type)
+        and not issubclass(cls, PathProcessor | TileProcessor)
+        and callable(getattr(cls, "setup", None))
+        and callable(getattr(cls, "process", None))
+    )
+
+
+def _set_up(cls: type[Any], params: Mapping[str, Any], context: JobContext) -> Any:
+    processor = cls()
+    try:
+        processor.setup({**params, "ingest_job": dict(context.config["ingest_job"])})
+    except Exception as error:
+        raise ConfigError(f"{cls.__name__}.setup refused its parameters: {error!r}") from error
+    return processor
+
+
+def _indices(item: Item) -> tuple[int, int, int, int]:
+    if not isinstance(item, Tile):
+        raise SourceUnreadable("a Boss plugin serves jobs of type 'tiles' only")
+    return item.x, item.y, item.z, item.t
+
+
+class BossPathProcessor(PathProcessor[Params]):
+    """A Boss path processor behind our interface."""
+
+    def __init__(self, cls: type[Any], params: Mapping[str, Any], context: JobContext) -> None:
+        super().__init__(Params(), context)
+        self._processor = _set_up(cls, params, context)
+
+    def path(self, item: Item) -> str:
+        indices = _indices(item)
+        try:
+            return str(self._processor.process(*indices))
+        except IngestError:
+            raise
+        except Exception as error:
+            raise SourceUnreadable(f"{type(self._processor).__name__} has no path for this tile: {error!r}") from error
+
+
+class BossTileProcessor(TileProcessor[Params]):
+    """A Boss tile processor behind our interface; what it returns is stored as it is."""
+
+    def __init__(self, cls: type[Any], params: Mapping[str, Any], context: JobContext) -> None:
+        super().__init__(Params(), context)
+        self._processor = _set_up(cls, params, context)
+        suffix = params.get("extension") or params.get("filetype") or ""
+        self._suffix = f".{str(suffix).lstrip('.')}" if suffix else ""
+
+    def suffix(self, item: Item) -> str | None:
+        return self._suffix
+
+    def uploads(self, source: Source) -> Iterator[Upload]:
+        indices = _indices(source.item)
+        try:
+            handle = self._processor.process(str(source.path), *indices)
+        except Exception as error:
+            name = type(self._processor).__name__
+            raise SourceUnreadable(f"{name} could not make this tile: {error!r}") from error
+        yield Upload(_bytes_of(handle))
+
+
+def _bytes_of(handle: Any) -> bytes:
+    """All bytes of what a Boss plugin returned: in-memory images come with their position at the end."""
+    if isinstance(handle, io.BytesIO):
+        return handle.getvalue()
+    if isinstance(handle, str | Path):
+        return Path(handle).read_bytes()
+    with handle:
+        handle.seek(0)
+        data = handle.read()
+    if not isinstance(data, bytes):
+        raise SourceUnreadable(f"a Boss plugin returned {type(data).__name__}; expected a handle on bytes")
+    return data

@@ -1,0 +1,180 @@
+"""Every error that Ingest raises on purpose, and the exit code that each becomes.
+
+::
+
+    IngestError                    1  a fault of ours, where nothing below fits
+    ├── ConfigError                2  the config, a setting or a command line is wrong
+    │   └── PluginError            2  a processor does not exist, or may not be loaded
+    ├── JobError                   2  the job is unknown, or not in a state for this
+    │   ├── JobNotFound            2
+    │   └── JobTooNew              2  made by a newer version of Ingest
+    ├── RedisError                 5
+    │   ├── RedisUnreachable       5  not there, or gone for too long
+    │   ├── RedisRefused           5  wrong password, or no right to a command
+    │   └── RedisFull              5  out of memory: writes are refused
+    ├── StoreError                 6  the destination; stops the work, fails no item
+    │   ├── StoreUnreachable       6  no answer, or an answer of 5xx
+    │   ├── StoreRefused           6  the credentials are missing, wrong or not enough
+    │   ├── BucketMissing          6  no such bucket or folder
+    │   ├── StoreFull              6  no space left
+    │   ├── ChecksumMismatch       6  what is stored differs from what was sent: sent again
+    │   ├── ObjectMissing          6  no object under this key
+    │   └── ObjectExists           6  a conditional write found one there
+    ├── ItemError                  3  the item's own fault: a failed item, the others go on
+    │   ├── SourceMissing          3
+    │   ├── SourceChanged          3  it grew, shrank or was written while it was read
+    │   ├── SourceUnreadable       3  corrupt, truncated, or not to be opened
+    │   ├── KeyInvalid             3  no key can be made of it, or the key leaves the prefix
+    │   └── KeyConflict            3  other content, or another item, has this key
+    └── Stopped                  130  asked to stop; nothing is lost
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+EXIT_CODES = {
+    0: "done",
+    1: "a fault of ours: please report it",
+    2: "usage or config: the message says where and what to give",
+    3: "finished with failed items (`ingest failures -j ID` lists them)",
+    4: "the job was cancelled or has expired",
+    5: "Redis is unreachable or refuses",
+    6: "the destination is unreachable or refuses",
+    130: "interrupted; nothing is lost, `ingest join -j ID` goes on",
+}
+"""The meaning of every exit code, for the help, the docs and the tests."""
+
+
+class IngestError(Exception):
+    """The root. ``str()`` is one clear sentence, and a hint of what to do where there is one."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(what if hint is None else f"{what}\n  hint: {hint}")
+        self.what = what
+        self.hint = hint
+
+
+class ConfigError(IngestError):
+    """A config, setting or command line that cannot be used; ``place`` is its dotted path."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, place: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what if place is None else f"{place}: {what}", hint=hint)
+        self.place = place
+
+
+class PluginError(ConfigError):
+    """A processor that does not exist, cannot be imported, or that this machine does not allow."""
+
+
+class JobError(IngestError):
+    """Something that the job's state does not permit."""
+
+    exit_code = 2
+
+
+class JobNotFound(JobError):
+    """No job has this ID in this Redis."""
+
+
+class JobTooNew(JobError):
+    """The job was made by a newer version than the one that reads it."""
+
+
+class RedisError(IngestError):
+    """Redis did not do what was asked."""
+
+    exit_code = 5
+
+
+class RedisUnreachable(RedisError):
+    """No connection to Redis, or none for longer than ``INGEST_REDIS_PATIENCE_S``."""
+
+
+class RedisRefused(RedisError):
+    """Redis is there but refuses: a wrong password, or an ACL."""
+
+
+class RedisFull(RedisError):
+    """Redis has reached ``maxmemory`` and takes no writes."""
+
+
+class StoreError(IngestError):
+    """The destination did not do what was asked. Never an item's fault."""
+
+    exit_code = 6
+
+
+class StoreUnreachable(StoreError):
+    """No answer, a broken connection, or an answer that says "later" (408, 429, 5xx)."""
+
+
+class StoreRefused(StoreError):
+    """Credentials that are missing, wrong, expired, or not enough for this."""
+
+
+class BucketMissing(StoreError):
+    """The bucket, or the folder that a ``file://`` destination lies in, does not exist."""
+
+
+class StoreFull(StoreError):
+    """No space, or no quota, is left at the destination."""
+
+
+class ChecksumMismatch(StoreError):
+    """What the store says it holds is not what was sent. The upload may be repeated."""
+
+
+class ObjectMissing(StoreError):
+    """There is no object under this key."""
+
+
+class ObjectExists(StoreError):
+    """A put with ``if_absent`` found an object under its key and left it as it was."""
+
+
+class ItemError(IngestError):
+    """The item's own fault. It becomes a failed item with this sentence as its reason."""
+
+    exit_code = 3
+
+
+class SourceMissing(ItemError):
+    """The source is not there (any more)."""
+
+
+class SourceChanged(ItemError):
+    """The source changed between being listed and being stored, or while it was read."""
+
+
+class SourceUnreadable(ItemError):
+    """The source is corrupt, truncated, in an unknown format, or may not be read."""
+
+
+class KeyInvalid(ItemError):
+    """No valid key can be made for the item."""
+
+
+class KeyConflict(ItemError):
+    """The key already belongs to other content, or to another item of this job."""
+
+
+class Stopped(IngestError):
+    """The work was asked to stop. What was in hand is uncommitted and will be done again."""
+
+    exit_code = 130
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A hint with the known words nearest to ``word``, or all of them where they are few."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(repr(name) for name in near)}?"
+    return f"known are {', '.join(choices)}" if 0 < len(choices) <= 20 else None

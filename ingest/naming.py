@@ -1,0 +1,36 @@
+"""From an item to its key: a pure function, so that doing an item twice stores one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ingest.config import KeyTemplate
+from ingest.items import Item
+from ingest.processors import JobContext, TileProcessor
+
+
+class KeyMaker:
+    """Renders a job's key template for items and their uploads."""
+
+    def __init__(self, template: KeyTemplate, context: JobContext, processor: TileProcessor[Any]) -> None:
+        self.template = template
+        self._processor = processor
+        self._job_fields: dict[str, str | int] = {
+            "job": context.job_id,
+            "job_name": context.job_name,
+            "date": context.date,
+            "resolution": context.grid.resolution if context.grid else 0,
+        }
+
+    def key(self, item: Item, upload_fields: Mapping[str, str | int] | None = None) -> str:
+        """The key of an upload of this item, relative to the destination.
+
+        Raises:
+            KeyInvalid: a field is missing, or the key could not be held below the prefix.
+        """
+        fields = self._job_fields | item.fields()
+        suffix = self._processor.suffix(item)
+        if suffix is not None:
+            fields["suffix"] = suffix
+        return self.template.render(fields | dict(upload_fields or {}))

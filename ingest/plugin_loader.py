@@ -1,0 +1,142 @@
+"""Finding processors: installed entry points by name, and what the operator allows by dotted path."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
+from ingest.config import FilesJob, JobConfig, ProcessorConfig, Settings, parse_model
+from ingest.errors import PluginError, did_you_mean
+from ingest.processors import JobContext, Params, PathProcessor, TileProcessor
+
+Kind = Literal["path", "tile"]
+_BASES: dict[Kind, type[Any]] = {"path": PathProcessor, "tile": TileProcessor}
+
+
+class Processors(NamedTuple):
+    """The two processors of a job, ready for use in this process."""
+
+    path: PathProcessor[Any]
+    tile: TileProcessor[Any]
+
+    def close(self) -> None:
+        """Close both."""
+        self.path.close()
+        self.tile.close()
+
+
+def installed(kind: Kind) -> dict[str, EntryPoint]:
+    """The installed processors of a kind, by name."""
+    return {point.name: point for point in entry_points(group=f"ingest.{kind}_processors")}
+
+
+def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
+    """The class of an installed processor, or of one at a dotted path that this machine allows.
+
+    Raises:
+        PluginError: no such processor (with the nearest names), a dotted path that is not allowed here,
+            or a module that cannot be imported.
+    """
+    place = f"{kind}_processor.class"
+    point = installed(kind).get(name)
+    if point is not None:
+        return _checked(kind, point.load(), name, place)
+    if "." not in name:
+        other: Kind = "tile" if kind == "path" else "path"
+        hint = f"it is a {other} processor" if name in installed(other) else did_you_mean(name, installed(kind))
+        raise PluginError(f"there is no {kind} processor {name!r}", place=place, hint=hint)
+    module_name, _, class_name = name.rpartition(".")
+    _allow(module_name, name, place, settings.plugin_paths)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise PluginError(f"{module_name} cannot be imported: {error}", place=place) from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise PluginError(
+            f"{module_name} has no class {class_name!r}", place=place, hint=did_you_mean(class_name, dir(module))
+        )
+    return _checked(kind, found, name, place)
+
+
+def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:
+    """Refuse a module that the operator's ``INGEST_PLUGIN_PATHS`` does not allow."""
+    allowed = [entry for entry in plugin_paths.split(":") if entry]
+    if any(module_name == entry or module_name.startswith(entry + ".") for entry in allowed):
+        return
+    top = module_name.partition(".")[0]
+    for folder in (Path(entry).expanduser() for entry in allowed if "/" in entry):
+        if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
+            if str(folder) not in sys.path:
+                sys.path.append(str(folder))
+            return
+    raise PluginError(
+        f"{name!r} is not installed as a processor, and this machine does not allow its module",
+        place=place,
+        hint=f"if you trust it, set INGEST_PLUGIN_PATHS={module_name} (or its folder) on every node",
+    )
+
+
+def _checked(kind: Kind, found: Any, name: str, place: str) -> type[Any]:
+    if isinstance(found, type) and issubclass(found, _BASES[kind]):
+        return found
+    if is_boss_class(found):
+        return found
+    raise PluginError(f"{name!r} is no {kind} processor: it does not derive from {_BASES[kind].__name__}", place=place)
+
+
+def _build(kind: Kind, config: ProcessorConfig, context: JobContext, settings: Settings) -> Any:
+    cls = load_class(kind, config.class_, settings)
+    if is_boss_class(cls):
+        adapter = BossPathProcessor if kind == "path" else BossTileProcessor
+        return adapter(cls, config.params, context)
+    return cls(check_params(kind, cls, config), context)
+
+
+def check_params(kind: Kind, cls: type[Any], config: ProcessorConfig, base_dir: Path | None = None) -> Params:
+    """The parameters of a processor as its own model; relative paths are taken from ``base_dir``.
+
+    Raises:
+        ConfigError: with the place of each parameter that is unknown, missing or wrong.
+    """
+    model: type[Params] = cls.Params
+    return parse_model(model, config.params, place=f"{kind}_processor.params", base_dir=base_dir)
+
+
+def resolve_processors(config: JobConfig, settings: Settings, base_dir: Path | None) -> JobConfig:
+    """``config`` with both processors' parameters checked, defaults filled in, and paths made absolute.
+
+    Raises:
+        ConfigError: a processor or parameter is wrong.
+    """
+    resolved: dict[str, ProcessorConfig] = {}
+    kinds: Iterable[tuple[Kind, ProcessorConfig]] = (("path", config.path_processor), ("tile", config.tile_processor))
+    for kind, processor in kinds:
+        cls = load_class(kind, processor.class_, settings)
+        if is_boss_class(cls):
+            continue
+        params = check_params(kind, cls, processor, base_dir)
+        resolved[f"{kind}_processor"] = processor.model_copy(update={"params": params.model_dump(mode="json")})
+    return config.model_copy(update=resolved)
+
+
+def load_processors(config: JobConfig, context: JobContext, settings: Settings) -> Processors:
+    """Both processors of a job, built for this process.
+
+    Raises:
+        ConfigError: a processor is not there, not allowed, or its parameters do not fit.
+    """
+    path: PathProcessor[Any] = _build("path", config.path_processor, context, settings)
+    tile: TileProcessor[Any] = _build("tile", config.tile_processor, context, settings)
+    lists_files = type(path).paths is not PathProcessor.paths
+    if isinstance(config.ingest_job, FilesJob) and not lists_files:
+        raise PluginError(
+            f"{config.path_processor.class_!r} lists no files; it serves jobs of type 'tiles'",
+            place="path_processor.class",
+        )
+    return Processors(path, tile)

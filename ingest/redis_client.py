@@ -1,0 +1,58 @@
+"""Connecting to Redis, and turning redis-py's errors into ours at this one boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import redis
+import redis.exceptions
+
+from ingest.errors import RedisError, RedisFull, RedisRefused, RedisUnreachable
+
+SOCKET_TIMEOUT_S = 10.0
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for ``url`` (``redis://``, ``rediss://`` or ``unix://``). Does not connect yet."""
+    return redis.Redis.from_url(
+        url, decode_responses=False, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=5.0, health_check_interval=15
+    )
+
+
+def without_password(url: str) -> str:
+    """``url`` as it may be shown: its password left out."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    shown = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username or ''}:***@{shown}").geturl()
+
+
+@contextmanager
+def redis_errors(url: str) -> Iterator[None]:
+    """Within it, what redis-py raises becomes one of our :class:`~ingest.errors.RedisError`."""
+    shown = without_password(url)
+    try:
+        yield
+    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise RedisRefused(
+            f"Redis at {shown} refuses: {error}", hint="check the user and password in INGEST_REDIS_URL"
+        ) from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise RedisFull(
+            f"Redis at {shown} has no memory left", hint="raise maxmemory; the work goes on by itself"
+        ) from error
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise RedisUnreachable(
+            f"Redis at {shown} cannot be reached: {error}", hint="is it running? `ingest doctor` looks"
+        ) from error
+    except redis.exceptions.ResponseError as error:
+        if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+            raise RedisRefused(
+                f"Redis at {shown} refuses: {error}", hint="check the user and password in INGEST_REDIS_URL"
+            ) from error
+        if str(error).startswith(("OOM", "MISCONF")):
+            raise RedisFull(f"Redis at {shown} takes no writes: {error}") from error
+        raise RedisError(f"Redis at {shown} answered: {error}") from error

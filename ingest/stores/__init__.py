@@ -1,0 +1,1 @@
+"""Stores: where uploads go. :func:`open_store` makes the one that a destination names."""

@@ -1,0 +1,1 @@
+"""The built-in processors, on the public API alone (:mod:`ingest.processors`)."""
