@@ -9,6 +9,7 @@ called from one thread, so it may keep what it opened or decoded last.
 from __future__ import annotations
 
 import abc
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -92,6 +93,10 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
     """Lists a job's items and says where the data behind one lies.
 
     For a job over files override :meth:`paths` and :meth:`path`; for a job over tiles :meth:`path`.
+
+    Attributes:
+        left_out: what the latest :meth:`paths` passed over, counted by kind, such as ``{"hidden": 3}``. The
+            summary of ``ingest create`` shows it, so that nothing is left behind without a word.
     """
 
     Params: ClassVar[type[Params]] = Params
@@ -99,6 +104,7 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
     def __init__(self, params: ParamsT, context: JobContext) -> None:
         self.params = params
         self.context = context
+        self.left_out: Counter[str] = Counter()
 
     def check(self) -> None:
         """Look whether the source can be read from this machine. Called at create and at join.
@@ -110,9 +116,14 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
     def paths(self, after: str | None = None) -> Iterator[FileItem]:
         """The files of the job, in an order that is the same each time.
 
+        What cannot be listed raises, and is never passed over: a listing that ends has listed all.
+
         Args:
             after: a path listed earlier; only what comes strictly after it in that order is wanted. It may
                 have vanished from the source since.
+
+        Raises:
+            SourceUnreadable: a part of the source cannot be listed; the sentence says which.
         """
         raise SourceUnreadable(f"{type(self).__name__} lists no files; it serves jobs of type 'tiles'")
 
@@ -120,8 +131,8 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
     def path(self, item: Item) -> str:
         """Where the data behind this item lies: a path or URL that :meth:`open` understands.
 
-        Must not touch the source. A ``FileItem``'s path comes from :meth:`paths`, but is checked again,
-        so that none leads out of the root.
+        Reads no data. A ``FileItem``'s path comes from :meth:`paths`, but is checked again, so that none
+        leads out of the root, by a link neither.
 
         Raises:
             ItemError: there can be no data for this item.
@@ -138,7 +149,7 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
         return nullcontext(Path(path))
 
     def origin(self, tile: Tile) -> tuple[int, int]:
-        """Pixel (x, y) of the section at which the file's upper left pixel lies. Default: the section's own."""
+        """Pixel (x, y) of the section where the file's upper left pixel lies. Default: the section's own."""
         return (0, 0)
 
     def close(self) -> None:

@@ -1,0 +1,172 @@
+"""Files in a folder, stored as they are: the path processor ``folder`` and the tile processor ``file``."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import ClassVar
+
+from pathspec import GitIgnoreSpec
+from pydantic import Field, field_validator
+
+from ingest.config.job import ConfigPath
+from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
+from ingest.items import FileItem, Item
+from ingest.plugins.folder_walk import Walk, is_below
+from ingest.processors import Params, PathProcessor, Source, TileProcessor, Upload
+
+# A table of its own, not the machine's /etc/mime.types, so that all nodes agree.
+_MEDIA_TYPES = mimetypes.MimeTypes(filenames=())
+
+
+class FolderParams(Params):
+    """Parameters of ``folder``."""
+
+    root_dir: ConfigPath = Field(
+        description="The folder; all files below it are items. Each node must see it here."
+    )
+    include: tuple[str, ...] = Field(
+        default=(),
+        description="Patterns as in .gitignore (`*.wav`, `/2024/**`, `audio/`): "
+        "only files that fit one are taken.",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(),
+        description="Patterns as in .gitignore: files and folders that fit are left out; "
+        "`!` takes them back.",
+    )
+    hidden: bool = Field(
+        default=False,
+        description="Take hidden and system files too: names that start with a dot, `Thumbs.db`, "
+        "`$RECYCLE.BIN`, `System Volume Information`, `lost+found` and the like.",
+    )
+    follow_links: bool = Field(
+        default=False,
+        description="Follow symbolic links to files and folders below `root_dir`. "
+        "One that leaves it is a failed item.",
+    )
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not pattern.strip() or pattern.startswith("#"):
+                raise ValueError(f"{pattern!r} is no pattern, and would fit nothing")
+            try:
+                GitIgnoreSpec.from_lines([pattern])
+            except ValueError as error:
+                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+        return patterns
+
+
+class Folder(PathProcessor[FolderParams]):
+    """The files below a folder, depth first, each folder's entries in the order of their names' bytes.
+
+    Patterns are git's: case counts, one without a slash fits names at any depth, one that starts with a slash
+    only below ``root_dir``, one that ends with a slash only folders. What is left out is counted by kind in
+    ``left_out``, a folder as one: ``hidden``, ``system``, ``excluded``, ``not included``, ``symbolic link``,
+    ``special file`` (a pipe, socket or device, which is never opened) and ``link to a folder above it``.
+
+    Errors: a folder that cannot be listed stops the listing (SourceUnreadable). A file that vanishes is
+    SourceMissing when its turn comes.
+    """
+
+    Params: ClassVar[type[Params]] = FolderParams
+
+    @property
+    def _root(self) -> str:
+        return str(self.params.root_dir)
+
+    def check(self) -> None:
+        """Look whether the folder is there and can be listed."""
+        try:
+            with os.scandir(self._root) as entries:
+                next(entries, None)
+        except OSError as error:
+            raise ConfigError(
+                _why_no_folder(self._root, error), place="path_processor.params.root_dir"
+            ) from None
+
+    def paths(self, after: str | None = None) -> Iterator[FileItem]:
+        """The files, lazily: only the entries of one folder at each depth are held in memory."""
+        include = GitIgnoreSpec.from_lines(self.params.include) if self.params.include else None
+        exclude = GitIgnoreSpec.from_lines(self.params.exclude) if self.params.exclude else None
+
+        def choice(path: str, is_folder: bool) -> str | None:
+            if exclude is not None and exclude.match_file(path + "/" if is_folder else path):
+                return "excluded"
+            if include is not None and not is_folder and not include.match_file(path):
+                return "not included"
+            return None
+
+        self.left_out.clear()
+        hidden, follow_links = self.params.hidden, self.params.follow_links
+        walk = Walk(self._root, choice, hidden=hidden, follow_links=follow_links, left_out=self.left_out)
+        yield from walk.files(after)
+
+    def path(self, item: Item) -> str:
+        """The file's absolute path.
+
+        Raises:
+            ItemError: the item is no file, or its path leads out of the root, by itself or through a link.
+        """
+        if not isinstance(item, FileItem):
+            raise ItemError("`folder` serves jobs of type 'files' only")
+        segments = item.path.split("/")
+        if "" in segments or "." in segments or ".." in segments or "\0" in item.path:
+            raise ItemError(f"{item.path!r} is no path below {self._root}")
+        path = f"{self._root}/{item.path}"
+        if not is_below(os.path.realpath(path), os.path.realpath(self._root)):
+            raise ItemError(f"{item.path!r} is, or lies behind, a symbolic link that leaves {self._root}")
+        return path
+
+    def open(self, path: str) -> AbstractContextManager[Path]:
+        """The file itself.
+
+        Raises:
+            SourceMissing: it is not there.
+            SourceUnreadable: it is no regular file, or cannot be asked for.
+        """
+        return nullcontext(regular_file(path))
+
+
+def regular_file(path: str) -> Path:
+    """``path`` as a Path, if a regular file lies there; a pipe or a device is never opened.
+
+    Raises:
+        SourceMissing: nothing is there.
+        SourceUnreadable: it is something else, or cannot be looked at.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceMissing(f"there is no file {path!r}") from None
+    except OSError as error:
+        raise SourceUnreadable(f"{path!r} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise SourceUnreadable(f"{path!r} is no regular file")
+    return Path(path)
+
+
+def _why_no_folder(path: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no folder {path!r} on this machine"
+    if isinstance(error, NotADirectoryError):
+        return f"{path!r} is a file; expected a folder"
+    return f"the folder {path!r} cannot be listed: {error.strerror}"
+
+
+class FileAsIs(TileProcessor[Params]):
+    """The file as it is: one upload, of the same bytes, with the media type that its suffix stands for.
+
+    A suffix that Python's own table does not know, and compressed ones such as ``.gz``, are
+    ``application/octet-stream``.
+    """
+
+    def uploads(self, source: Source) -> Iterator[Upload]:
+        media_type, encoding = _MEDIA_TYPES.guess_type(source.path.name)
+        yield Upload(source.path, media_type if media_type and not encoding else "application/octet-stream")

@@ -1,0 +1,157 @@
+"""Walking a folder's tree: lazily, in a stable order, and saying what was left out."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.errors import SourceUnreadable
+from ingest.items import FileItem
+
+SYSTEM_NAMES = frozenset(
+    {
+        ".ds_store",
+        ".fseventsd",
+        ".spotlight-v100",
+        ".temporaryitems",
+        ".trashes",
+        "$recycle.bin",
+        "@eadir",
+        "desktop.ini",
+        "ehthumbs.db",
+        "lost+found",
+        "recycler",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+"""Names, in lower case, that operating systems leave on cards and drives."""
+
+Choice = Callable[[str, bool], str | None]
+"""From a path and whether it is a folder to the kind under which it is left out, or None to take it."""
+
+
+def hidden_kind(name: str) -> str | None:
+    """``system`` or ``hidden`` for a name that operating systems make or hide, else None."""
+    if name.startswith("._") or name.lower() in SYSTEM_NAMES:
+        return "system"
+    return "hidden" if name.startswith(".") else None
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether ``path`` lies below ``root``; both are resolved already."""
+    return path.startswith(root.rstrip("/") + "/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder being walked: its path with a trailing slash, what is left of it, and its (device, inode)."""
+
+    prefix: str
+    entries: Iterator[os.DirEntry[str]]
+    identity: tuple[int, int] | None
+
+
+class Walk:
+    """One pass over a tree, depth first; the entries of a folder come in the order of their names' bytes.
+
+    The entries of one folder at each depth are held, and nothing else. A file whose size cannot be asked
+    for is listed without one, so that it fails by itself instead of being passed over.
+    """
+
+    def __init__(
+        self, root: str, choice: Choice, *, hidden: bool, follow_links: bool, left_out: Counter[str]
+    ) -> None:
+        self._root = root
+        self._real_root = os.path.realpath(root)
+        self._choice = choice
+        self._hidden = hidden
+        self._follow_links = follow_links
+        self._left_out = left_out
+
+    def files(self, after: str | None = None) -> Iterator[FileItem]:
+        """The files that come strictly after the path ``after``, which need not exist any more.
+
+        Folders that come before it are not looked into.
+
+        Raises:
+            SourceUnreadable: a folder cannot be listed.
+        """
+        walked = [self._enter("", after)]
+        while walked:
+            folder = walked[-1]
+            entry = next(folder.entries, None)
+            if entry is None:
+                walked.pop()
+                continue
+            path = folder.prefix + entry.name
+            info = self._look(entry, path, walked)
+            if info is None:
+                continue
+            if isinstance(info, os.stat_result) and stat.S_ISDIR(info.st_mode):
+                walked.append(self._enter(path + "/", after, info))
+            elif after is None or not (after == path or after.startswith(path + "/")):
+                yield info if isinstance(info, FileItem) else FileItem(path, info.st_size, info.st_mtime_ns)
+
+    def _enter(self, prefix: str, after: str | None, info: os.stat_result | None = None) -> _Folder:
+        """The folder at ``prefix``, without the entries that come before ``after``."""
+        try:
+            with os.scandir(f"{self._root}/{prefix}") as scan:
+                entries = list(scan)
+            if info is None and self._follow_links:
+                info = Path(self._root).stat()
+        except OSError as error:
+            raise SourceUnreadable(
+                f"the folder {f'{self._root}/{prefix}'!r} cannot be listed: {error.strerror}",
+                hint="make it readable, or leave it out with `exclude`",
+            ) from error
+        if after is not None and after.startswith(prefix):
+            first = os.fsencode(after[len(prefix) :].partition("/")[0])
+            entries = [entry for entry in entries if os.fsencode(entry.name) >= first]
+        entries.sort(key=lambda entry: os.fsencode(entry.name))
+        return _Folder(prefix, iter(entries), (info.st_dev, info.st_ino) if info else None)
+
+    def _look(
+        self, entry: os.DirEntry[str], path: str, walked: list[_Folder]
+    ) -> os.stat_result | FileItem | None:
+        """What lies at a path: an item for what can only fail, None for what is left out (and counted)."""
+        kind = None if self._hidden else hidden_kind(entry.name)
+        info: os.stat_result | FileItem | None = None
+        if kind is None:
+            info = self._stat(entry, path)
+            kind = self._kind_of(info, path, walked)
+        if kind is not None:
+            self._left_out[kind] += 1
+            return None
+        return info
+
+    def _stat(self, entry: os.DirEntry[str], path: str) -> os.stat_result | FileItem:
+        try:
+            info = entry.stat(follow_symlinks=False)
+            if not (self._follow_links and stat.S_ISLNK(info.st_mode)):
+                return info
+            if not is_below(os.path.realpath(entry.path), self._real_root) and not self._is_root(entry.path):
+                return FileItem(path)
+            return entry.stat()
+        except OSError:
+            return FileItem(path)
+
+    def _is_root(self, path: str) -> bool:
+        return os.path.realpath(path) == self._real_root
+
+    def _kind_of(self, info: os.stat_result | FileItem, path: str, walked: list[_Folder]) -> str | None:
+        """The kind under which this is left out, or None."""
+        if isinstance(info, FileItem):
+            return self._choice(path, False)
+        if stat.S_ISLNK(info.st_mode):
+            return "symbolic link"
+        is_folder = stat.S_ISDIR(info.st_mode)
+        if not is_folder and not stat.S_ISREG(info.st_mode):
+            return "special file"
+        if is_folder and any(folder.identity == (info.st_dev, info.st_ino) for folder in walked):
+            return "link to a folder above it"
+        return self._choice(path, is_folder)
