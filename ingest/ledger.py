@@ -1,0 +1,394 @@
+"""The ledger: a job's state and counts, in Redis.
+
+Keys of a job, all below ``ingest:{ID}``:
+
+=================  ======  =====================================================================
+``ingest:{ID}``    hash    config, state, counters, the feeder's cursor
+``…:committed``    bitmap  a bit for each batch that is stored and counted
+``…:payloads``     hash    batch → its items, for batches that are not arithmetic, until committed
+``…:attempts``     hash    batch → how often it was begun, until committed
+``…:in_hand``      hash    batch → index of the item being tried by itself
+``…:kills``        hash    batch → how often each item was in hand when its process died
+``…:failures``     hash    ``batch:index`` → a failed item, with its reason
+``…:uploads``      hash    key → ID of an unfinished multipart upload
+``…:nodes``        zset    node → when it was last seen
+``…:node:NAME``    hash    what a node says of itself; expires when the node dies
+``…:pause``        string  why the work waits; expires unless renewed
+``…:coordinator``  string  the node that coordinates now; expires unless renewed
+=================  ======  =====================================================================
+
+Every time in it is Redis's own: nodes' clocks may be wrong by hours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Self, TypeVar, cast
+
+import redis
+import zstandard
+
+from ingest import ledger_scripts as scripts
+from ingest.config import JobConfig, parse_config
+from ingest.errors import JobError, JobNotFound, JobTooNew
+from ingest.items import Item, decode_item
+from ingest.redis_client import connect, redis_errors
+from ingest.stores.base import Capabilities
+from ingest.version import LEDGER_FORMAT
+
+JOBS_KEY = "ingest:jobs"
+T = TypeVar("T")
+
+
+class State(StrEnum):
+    """A job's state. ``preparing → uploading → completing → complete | failed``, and three ways out."""
+
+    PREPARING = "preparing"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    COMPLETING = "completing"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no work is left in it. A failed job may be reopened by ``retry``."""
+        return self in (State.COMPLETE, State.FAILED, State.CANCELLED, State.EXPIRED)
+
+
+OPEN_STATES = (State.PREPARING, State.UPLOADING, State.UPLOADED, State.COMPLETING)
+"""The states that a job can be cancelled from, or expire in."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What does not change of a job."""
+
+    job_id: str
+    config: JobConfig
+    capabilities: Capabilities
+    created_s: int
+    manual_complete: bool
+    destination_was_empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A job's counters. ``*_listed`` grow while the job is enumerated; the others are exact at any time.
+
+    ``items_total`` is known from the start for tiles (-1: not yet).
+    """
+
+    items_total: int
+    items_listed: int
+    bytes_listed: int
+    batches: int
+    committed: int
+    enumerated: bool
+    done: int
+    skipped: int
+    failed: int
+    blank: int
+    bytes_done: int
+    bytes_failed: int
+    objects: int
+    bytes_stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a batch.
+
+    Attributes:
+        number: 1 for the first.
+        items: the batch's items where it is not arithmetic, else None.
+        kills: index of an item → how often it was in hand when its process died.
+        began_s: Redis's time, in seconds since 1970 UTC.
+    """
+
+    number: int
+    items: list[Item] | None
+    kills: Mapping[int, int]
+    began_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """An item that could not be stored through its own fault."""
+
+    item: Item
+    error: str
+    reason: str
+    source: str = ""
+    node: str = ""
+    time_s: int = 0
+
+    def encode(self) -> str:
+        """As JSON; names that are not UTF-8 survive as escapes."""
+        return json.dumps([self.item.encode(), self.error, self.reason, self.source, self.node, self.time_s])
+
+    @classmethod
+    def decode(cls, text: bytes) -> Self:
+        """From what :meth:`encode` made."""
+        item, *rest = json.loads(text)
+        return cls(decode_item(item), *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a batch adds to the counters, and its failed items by index."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[int, FailedItem] = field(default_factory=dict)
+
+
+def pack_items(items: Sequence[Item]) -> bytes:
+    """Items as compressed JSON: a batch's payload."""
+    return zstandard.compress(json.dumps([item.encode() for item in items], separators=(",", ":")).encode(), 3)
+
+
+def unpack_items(payload: bytes) -> list[Item]:
+    """The items that :func:`pack_items` packed."""
+    return [decode_item(fields) for fields in json.loads(zstandard.decompress(payload))]
+
+
+class Ledger:
+    """One job's ledger. Every method is one atomic step and may be repeated; none waits for a lost Redis.
+
+    Raises (every method):
+        RedisError: Redis cannot be reached, refuses, or is full.
+    """
+
+    def __init__(self, url: str, job_id: str, client: redis.Redis | None = None) -> None:
+        self.url = url
+        self.job_id = job_id
+        self.client = client or connect(url)
+        self._key = f"ingest:{{{job_id}}}"
+
+    def key(self, part: str = "") -> str:
+        """The Redis key of a part of this job."""
+        return f"{self._key}:{part}" if part else self._key
+
+    def _run(self, script: str, parts: Sequence[str], args: Sequence[Any]) -> Any:
+        with redis_errors(self.url):
+            return self._scripts(script)(keys=[self.key(part) for part in parts], args=list(args))
+
+    @cached_property
+    def _scripts(self) -> Callable[[str], Any]:
+        known: dict[str, Any] = {}
+
+        def registered(script: str) -> Any:
+            if script not in known:
+                known[script] = self.client.register_script(script)
+            return known[script]
+
+        return registered
+
+    def _hash(self) -> dict[str, str]:
+        with redis_errors(self.url):
+            raw = cast("dict[bytes, bytes]", self.client.hgetall(self.key()))
+        if not raw:
+            raise JobNotFound(f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs")
+        fields = {name.decode(): value.decode() for name, value in raw.items()}
+        made_by = int(fields.get("format", LEDGER_FORMAT))
+        if made_by > LEDGER_FORMAT:
+            raise JobTooNew(
+                f"job {self.job_id} was made by Ingest {fields.get('version', '?')}, which is newer than this one",
+                hint="update Ingest on this machine",
+            )
+        return fields
+
+    def create(self, fields: Mapping[str, str]) -> bool:
+        """Record a new job in state ``preparing``. False where the ID is taken."""
+        flat = [text for pair in fields.items() for text in pair]
+        with redis_errors(self.url):
+            script = self._scripts(scripts.CREATE)
+            return bool(script(keys=[self.key(), JOBS_KEY], args=[self.job_id, *flat]))
+
+    def record(self) -> JobRecord:
+        """What does not change of the job.
+
+        Raises:
+            JobNotFound: no such job.
+            JobTooNew: made by a newer version.
+        """
+        fields = self._hash()
+        return JobRecord(
+            job_id=self.job_id,
+            config=parse_config(json.loads(fields["config"])),
+            capabilities=Capabilities.from_dict(json.loads(fields["capabilities"])),
+            created_s=int(fields["created_s"]),
+            manual_complete=fields.get("manual_complete") == "1",
+            destination_was_empty=fields.get("destination_was_empty") == "1",
+        )
+
+    def state(self) -> State:
+        """The job's state now.
+
+        Raises:
+            JobNotFound: no such job.
+        """
+        with redis_errors(self.url):
+            state = cast("bytes | None", self.client.hget(self.key(), "state"))
+        if state is None:
+            raise JobNotFound(f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs")
+        return State(state.decode())
+
+    def snapshot(self) -> tuple[State, Counts, dict[str, str]]:
+        """State, counters and the other fields of the job's record, of one moment."""
+        fields = self._hash()
+        numbers = {name: int(fields.get(name, 0)) for name in Counts.__dataclass_fields__}
+        numbers["items_total"] = int(fields.get("items_total", -1))
+        enumerated = bool(numbers.pop("enumerated"))
+        return State(fields["state"]), Counts(enumerated=enumerated, **numbers), fields
+
+    def transition(self, to: State, *allowed: State) -> bool:
+        """Change the state, if it is one of ``allowed``. False where it was ``to`` already.
+
+        Raises:
+            JobError: the job is in another state.
+        """
+        answer = self._run(scripts.TRANSITION, [""], [to, int(to.ended), *allowed])
+        if answer < 0:
+            raise JobError(f"job {self.job_id} is {self.state()}, so it cannot become {to}")
+        return bool(answer)
+
+    def now_s(self) -> int:
+        """Redis's time, in seconds since 1970 UTC."""
+        with redis_errors(self.url):
+            return int(cast("tuple[int, int]", self.client.time())[0])
+
+    def note(self, **fields: str) -> None:
+        """Set further fields of the job's record, such as what troubles the feeder."""
+        with redis_errors(self.url):
+            self.client.hset(self.key(), mapping=fields)
+
+    def feed(
+        self, expected_batches: int, payloads: Sequence[bytes], *, items: int, size_bytes: int, cursor: str, last: bool
+    ) -> int:
+        """Record batches that follow the first ``expected_batches``. An empty payload is an arithmetic batch.
+
+        Returns:
+            1: recorded. 0: the ledger stands elsewhere (another feeder, or Redis forgot); look and go on from
+            there. -1: the job takes no more batches.
+        """
+        args: list[Any] = [expected_batches, items, size_bytes, cursor, int(last), len(payloads), *payloads]
+        return int(self._run(scripts.FEED, ["", "payloads"], args))
+
+    def begin(self, batch: int) -> Attempt | State | None:
+        """Start an attempt at a batch. None where it is committed; the state where the job takes no work."""
+        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills"]
+        answer = self._run(scripts.BEGIN, parts, [batch])
+        word = answer[0].decode()
+        if word == "committed":
+            return None
+        if word == "stop":
+            return State(answer[1].decode() or State.CANCELLED)
+        _, number, payload, kills, began_s = answer
+        return Attempt(
+            number=int(number),
+            items=unpack_items(payload) if payload else None,
+            kills={int(index): int(count) for index, count in json.loads(kills).items()},
+            began_s=int(began_s),
+        )
+
+    def hold_item(self, batch: int, index: int) -> None:
+        """Note which item is tried by itself, so that it is found if it kills its process."""
+        with redis_errors(self.url):
+            self.client.hset(self.key("in_hand"), str(batch), str(index))
+
+    def release(self, batch: int) -> None:
+        """End an attempt that was stopped politely; it does not count against its items."""
+        self._run(scripts.RELEASE, ["attempts", "in_hand"], [batch])
+
+    def commit(self, batch: int, tally: Tally) -> bool:
+        """Count a batch, once. False where it was counted before, or the job takes no more.
+
+        Whatever the tally says must be stored, and its manifest part too.
+        """
+        names, amounts = list(tally.counters), list(tally.counters.values())
+        failures = [
+            text for index, failure in tally.failures.items() for text in (f"{batch}:{index}", failure.encode())
+        ]
+        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "failures"]
+        return int(self._run(scripts.COMMIT, parts, [batch, len(names), *names, *amounts, *failures])) == 1
+
+    def uncommitted(self, batches: int) -> list[int]:
+        """The numbers below ``batches`` whose bit is not set."""
+        with redis_errors(self.url):
+            bitmap = cast("bytes | None", self.client.get(self.key("committed"))) or b""
+        bitmap = bitmap.ljust((batches + 7) // 8, b"\0")
+        return [
+            8 * place + bit
+            for place, byte in enumerate(bitmap)
+            if byte != 0xFF
+            for bit in range(8)
+            if not byte & (0x80 >> bit) and 8 * place + bit < batches
+        ]
+
+    def payload_items(self, batch: int) -> list[Item] | None:
+        """The items of a batch that is not arithmetic and not committed."""
+        with redis_errors(self.url):
+            payload = cast("bytes | None", self.client.hget(self.key("payloads"), str(batch)))
+        return unpack_items(payload) if payload else None
+
+    def failures(self) -> Iterator[FailedItem]:
+        """The failed items, in order of their batches."""
+        with redis_errors(self.url):
+            found = cast("dict[bytes, bytes]", self.client.hgetall(self.key("failures")))
+        places = sorted((tuple(map(int, place.split(b":"))), text) for place, text in found.items())
+        return (FailedItem.decode(text) for _, text in places)
+
+    def reopen(self, payloads: Sequence[bytes], *, failures: int, batches: int) -> bool:
+        """Turn a failed job's failed items into new batches. False where the ledger changed meanwhile.
+
+        Raises:
+            JobError: the job is not ``failed``.
+        """
+        answer = self._run(scripts.REOPEN, ["", "payloads", "failures"], [failures, batches, *payloads])
+        if answer < 0:
+            raise JobError(f"job {self.job_id} is {self.state()}; only a failed job can be retried")
+        return bool(answer)
+
+    def forget_work(self) -> None:
+        """Drop what only unfinished work needs. For a job that was cancelled or has expired."""
+        parts = ("payloads", "attempts", "in_hand", "kills", "committed", "coordinator", "pause")
+        with redis_errors(self.url):
+            self.client.delete(*(self.key(part) for part in parts))
+
+    # UploadRecords, for stores with multipart uploads
+
+    def upload_id(self, key: str) -> str | None:
+        """See :class:`ingest.stores.base.UploadRecords`."""
+        with redis_errors(self.url):
+            found = cast("bytes | None", self.client.hget(self.key("uploads"), key))
+        return None if found is None else found.decode()
+
+    def record_upload(self, key: str, upload_id: str) -> None:
+        """See :class:`ingest.stores.base.UploadRecords`."""
+        with redis_errors(self.url):
+            self.client.hset(self.key("uploads"), key, upload_id)
+
+    def forget_upload(self, key: str) -> None:
+        """See :class:`ingest.stores.base.UploadRecords`."""
+        with redis_errors(self.url):
+            self.client.hdel(self.key("uploads"), key)
+
+    def unfinished_uploads(self) -> dict[str, str]:
+        """Key → ID of every multipart upload that was begun and neither completed nor aborted."""
+        with redis_errors(self.url):
+            found = cast("dict[bytes, bytes]", self.client.hgetall(self.key("uploads")))
+        return {key.decode(): upload_id.decode() for key, upload_id in found.items()}
+
+
+def job_ids(url: str, client: redis.Redis) -> list[str]:
+    """The IDs of all jobs in this Redis, newest first."""
+    with redis_errors(url):
+        return [job_id.decode() for job_id in cast("list[bytes]", client.zrevrange(JOBS_KEY, 0, -1))]

@@ -1,0 +1,117 @@
+"""The ledger's Lua scripts. Each is one atomic step, so a crash falls between two of them, never inside."""
+
+CREATE = """
+-- KEYS: job, jobs · ARGV: id, name, value, name, value, ...
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local now = redis.call('TIME')
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'state', 'preparing', 'created_s', now[1])
+redis.call('ZADD', KEYS[2], now[1], ARGV[1])
+return 1
+"""
+
+TRANSITION = """
+-- KEYS: job · ARGV: to, ended (0 or 1), from, from, ... · 1 done, 0 was there already, -1 not allowed
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == ARGV[1] then return 0 end
+for i = 3, #ARGV do
+  if state == ARGV[i] then
+    redis.call('HSET', KEYS[1], 'state', ARGV[1])
+    if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'ended_s', redis.call('TIME')[1]) end
+    return 1
+  end
+end
+return -1
+"""
+
+FEED = """
+-- KEYS: job, payloads · ARGV: batches expected, items, bytes, cursor, enumerated, n, payload * n
+-- 1 done, 0 another feeder was here or Redis forgot: look where it stands, -1 the job takes no more
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'preparing' and state ~= 'uploading' then return -1 end
+local batches = tonumber(redis.call('HGET', KEYS[1], 'batches') or '0')
+if batches ~= tonumber(ARGV[1]) then return 0 end
+local n = tonumber(ARGV[6])
+for i = 1, n do
+  local payload = ARGV[6 + i]
+  if payload ~= '' then redis.call('HSET', KEYS[2], batches + i - 1, payload) end
+end
+redis.call('HINCRBY', KEYS[1], 'batches', n)
+redis.call('HINCRBY', KEYS[1], 'items_listed', ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'bytes_listed', ARGV[3])
+redis.call('HSET', KEYS[1], 'cursor', ARGV[4], 'enumerated', ARGV[5], 'state', 'uploading')
+redis.call('HDEL', KEYS[1], 'trouble')
+return 1
+"""
+
+BEGIN = """
+-- KEYS: job, committed, payloads, attempts, in_hand, kills · ARGV: batch
+-- {'stop', state} | {'committed'} | {'go', attempt, payload, kills, now}
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'uploading' and state ~= 'preparing' then return {'stop', state or ''} end
+local batch = ARGV[1]
+if redis.call('GETBIT', KEYS[2], batch) == 1 then return {'committed'} end
+local attempt = redis.call('HINCRBY', KEYS[4], batch, 1)
+local kills = cjson.decode(redis.call('HGET', KEYS[6], batch) or '{}')
+local index = redis.call('HGET', KEYS[5], batch)
+if index then
+  kills[index] = (kills[index] or 0) + 1
+  redis.call('HSET', KEYS[6], batch, cjson.encode(kills))
+  redis.call('HDEL', KEYS[5], batch)
+end
+local text = next(kills) and cjson.encode(kills) or '{}'
+return {'go', attempt, redis.call('HGET', KEYS[3], batch) or '', text, redis.call('TIME')[1]}
+"""
+
+RELEASE = """
+-- KEYS: attempts, in_hand · ARGV: batch · a polite stop: this attempt does not count against its items
+redis.call('HINCRBY', KEYS[1], ARGV[1], -1)
+redis.call('HDEL', KEYS[2], ARGV[1])
+return 1
+"""
+
+COMMIT = """
+-- KEYS: job, committed, payloads, attempts, in_hand, kills, failures
+-- ARGV: batch, n, counter * n, by * n, then field, failure, ... · 1 counted, 0 was counted already, -1 too late
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'uploading' and state ~= 'preparing' then return -1 end
+local batch = ARGV[1]
+if redis.call('SETBIT', KEYS[2], batch, 1) == 1 then return 0 end
+local n = tonumber(ARGV[2])
+for i = 3, 2 + n do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + n]) end
+for i = 3 + 2 * n, #ARGV, 2 do redis.call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
+redis.call('HINCRBY', KEYS[1], 'committed', 1)
+for k = 3, 6 do redis.call('HDEL', KEYS[k], batch) end
+return 1
+"""
+
+REOPEN = """
+-- KEYS: job, payloads, failures · ARGV: failures expected, batches expected, payload, ...
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'failed' then return -1 end
+local count = redis.call('HLEN', KEYS[3])
+local batches = tonumber(redis.call('HGET', KEYS[1], 'batches') or '0')
+if count ~= tonumber(ARGV[1]) or batches ~= tonumber(ARGV[2]) then return 0 end
+for i = 3, #ARGV do redis.call('HSET', KEYS[2], batches + i - 3, ARGV[i]) end
+redis.call('HINCRBY', KEYS[1], 'batches', #ARGV - 2)
+redis.call('HINCRBY', KEYS[1], 'failed', -count)
+redis.call('HINCRBY', KEYS[1], 'bytes_failed', -tonumber(redis.call('HGET', KEYS[1], 'bytes_failed') or '0'))
+redis.call('DEL', KEYS[3])
+redis.call('HSET', KEYS[1], 'state', 'uploading')
+redis.call('HDEL', KEYS[1], 'ended_s')
+return 1
+"""
+
+HOLD = """
+-- KEYS: duty · ARGV: holder, ttl_ms · 1 where the duty is (still) ours
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+LET_GO = """
+-- KEYS: duty · ARGV: holder
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""

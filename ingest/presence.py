@@ -1,0 +1,198 @@
+"""Who works on a job now, what each has in hand, and why the work waits, if it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from ingest.ledger import Ledger, State
+from ingest.redis_client import redis_errors
+
+NODE_TTL_S = 10.0
+PAUSE_TTL_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node says of itself.
+
+    Attributes:
+        node: its name, ``host-pid``.
+        processes: how many it runs.
+        items_per_s, bytes_per_s: its rate over the last ten seconds or so.
+        in_hand: what each process does now.
+        stopping: it was asked to stop, and finishes what it has in hand.
+    """
+
+    node: str
+    host: str
+    processes: int
+    items_per_s: float = 0.0
+    bytes_per_s: float = 0.0
+    in_hand: tuple[str, ...] = ()
+    stopping: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, for ``status --json``."""
+        return {
+            "node": self.node,
+            "host": self.host,
+            "processes": self.processes,
+            "items_per_s": round(self.items_per_s, 1),
+            "bytes_per_s": round(self.bytes_per_s),
+            "in_hand": list(self.in_hand),
+            "stopping": self.stopping,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """What a node's process says once a second."""
+
+    in_hand: str = ""
+    items: int = 0
+    size_bytes: int = 0
+
+    def encode(self) -> str:
+        """As JSON."""
+        return json.dumps([self.in_hand, self.items, self.size_bytes])
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a process reads once a second: whether to go on.
+
+    Attributes:
+        state: the job's state.
+        pause: why the work waits, or "".
+        stopping: this node was asked to stop: ``""``, ``"soon"`` (finish the batch) or ``"now"``.
+    """
+
+    state: State = State.UPLOADING
+    pause: str = ""
+    stopping: str = ""
+
+
+@dataclass(slots=True)
+class _Sample:
+    at_s: float
+    items: int
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Rate:
+    """Items and bytes a second over a sliding window of ten seconds, from growing totals."""
+
+    window_s: float = 10.0
+    _samples: list[_Sample] = field(default_factory=list)
+
+    def update(self, at_s: float, items: int, size_bytes: int) -> tuple[float, float]:
+        """Add the totals at a moment of a steady clock; the rates (items/s, bytes/s) up to it."""
+        self._samples.append(_Sample(at_s, items, size_bytes))
+        while len(self._samples) > 2 and self._samples[1].at_s < at_s - self.window_s:
+            self._samples.pop(0)
+        first = self._samples[0]
+        elapsed_s = at_s - first.at_s
+        if elapsed_s <= 0:
+            return 0.0, 0.0
+        return max(0.0, (items - first.items) / elapsed_s), max(0.0, (size_bytes - first.size_bytes) / elapsed_s)
+
+
+class Presence:
+    """The nodes of a job, and its pause. Records expire by themselves when a node dies."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._client = ledger.client
+
+    def _node_key(self, node: str) -> str:
+        return self._ledger.key(f"node:{node}")
+
+    def announce(self, node: str, facts: Mapping[str, str | int | float]) -> None:
+        """Say that a node is there, with what is new about it. To be repeated at least every third of its time."""
+        with redis_errors(self._ledger.url):
+            now_s = cast("tuple[int, int]", self._client.time())[0]
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zadd(self._ledger.key("nodes"), {node: now_s})
+            pipe.hset(self._node_key(node), mapping=dict(facts))
+            pipe.pexpire(self._node_key(node), int(NODE_TTL_S * 1000))
+            pipe.execute()
+
+    def leave(self, node: str) -> None:
+        """The node has stopped."""
+        with redis_errors(self._ledger.url):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zrem(self._ledger.key("nodes"), node)
+            pipe.delete(self._node_key(node))
+            pipe.execute()
+
+    def report(self, node: str, process: int, report: ProcessReport) -> Orders:
+        """Say what a process of the node does, and read its orders: one round trip."""
+        with redis_errors(self._ledger.url):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hget(self._ledger.key(), "state")
+            pipe.get(self._ledger.key("pause"))
+            pipe.hget(self._node_key(node), "stopping")
+            pipe.hset(self._node_key(node), f"process:{process}", report.encode())
+            pipe.pexpire(self._node_key(node), int(NODE_TTL_S * 1000))
+            state, pause, stopping, *_ = pipe.execute()
+        return Orders(
+            State(state.decode()) if state else State.CANCELLED, _text(pause), stopping.decode() if stopping else ""
+        )
+
+    def totals(self, node: str) -> tuple[int, int]:
+        """Items and bytes that the node's processes have done since they started."""
+        with redis_errors(self._ledger.url):
+            raw = cast("dict[bytes, bytes]", self._client.hgetall(self._node_key(node)))
+        reports = [json.loads(text) for name, text in raw.items() if name.startswith(b"process:")]
+        return sum(report[1] for report in reports), sum(report[2] for report in reports)
+
+    def nodes(self) -> list[NodeInfo]:
+        """The nodes that are there now, by name. Those whose record has expired are forgotten."""
+        with redis_errors(self._ledger.url):
+            names = [name.decode() for name in cast("list[bytes]", self._client.zrange(self._ledger.key("nodes"), 0, -1))]
+            pipe = self._client.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self._node_key(name))
+            found = pipe.execute() if names else []
+            gone = [name for name, raw in zip(names, found, strict=True) if b"host" not in raw]
+            if gone:
+                self._client.zrem(self._ledger.key("nodes"), *gone)
+        return [_node_info(name, raw) for name, raw in zip(names, found, strict=True) if b"host" in raw]
+
+    def pause(self, reason: str, node: str) -> None:
+        """Tell all nodes to wait, and why. Holds for a while; to be repeated as long as the reason does."""
+        text = json.dumps({"reason": reason, "node": node})
+        with redis_errors(self._ledger.url):
+            self._client.set(self._ledger.key("pause"), text, px=int(PAUSE_TTL_S * 1000))
+
+    def go_on(self) -> None:
+        """End the pause."""
+        with redis_errors(self._ledger.url):
+            self._client.delete(self._ledger.key("pause"))
+
+    def pause_reason(self) -> str:
+        """Why the work waits, or ""."""
+        with redis_errors(self._ledger.url):
+            return _text(cast("bytes | None", self._client.get(self._ledger.key("pause"))))
+
+
+def _text(pause: bytes | None) -> str:
+    return str(json.loads(pause)["reason"]) if pause else ""
+
+
+def _node_info(name: str, raw: Mapping[bytes, bytes]) -> NodeInfo:
+    fields = {key.decode(): value.decode() for key, value in raw.items()}
+    hands = [json.loads(text)[0] for key, text in sorted(fields.items()) if key.startswith("process:")]
+    return NodeInfo(
+        node=name,
+        host=fields["host"],
+        processes=int(fields.get("processes", 1)),
+        items_per_s=float(fields.get("items_per_s", 0)),
+        bytes_per_s=float(fields.get("bytes_per_s", 0)),
+        in_hand=tuple(hand for hand in hands if hand),
+        stopping=bool(fields.get("stopping")),
+    )
