@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mimetypes
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,9 +13,10 @@ from pathspec import GitIgnoreSpec
 from pydantic import Field, field_validator
 
 from ingest.config.job import ConfigPath
-from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
+from ingest.errors import ItemError
 from ingest.items import FileItem, Item
 from ingest.plugins.folder_walk import Walk, is_below
+from ingest.plugins.local import check_folder, regular_file
 from ingest.processors import Params, PathProcessor, Source, TileProcessor, Upload
 
 # A table of its own, not the machine's /etc/mime.types, so that all nodes agree.
@@ -83,13 +83,7 @@ class Folder(PathProcessor[FolderParams]):
 
     def check(self) -> None:
         """Look whether the folder is there and can be listed."""
-        try:
-            with os.scandir(self._root) as entries:
-                next(entries, None)
-        except OSError as error:
-            raise ConfigError(
-                _why_no_folder(self._root, error), place="path_processor.params.root_dir"
-            ) from None
+        check_folder(self._root)
 
     def paths(self, after: str | None = None) -> Iterator[FileItem]:
         """The files, lazily: only the entries of one folder at each depth are held in memory."""
@@ -132,32 +126,6 @@ class Folder(PathProcessor[FolderParams]):
             SourceUnreadable: it is no regular file, or cannot be asked for.
         """
         return nullcontext(regular_file(path))
-
-
-def regular_file(path: str) -> Path:
-    """``path`` as a Path, if a regular file lies there; a pipe or a device is never opened.
-
-    Raises:
-        SourceMissing: nothing is there.
-        SourceUnreadable: it is something else, or cannot be looked at.
-    """
-    try:
-        mode = Path(path).stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise SourceMissing(f"there is no file {path!r}") from None
-    except OSError as error:
-        raise SourceUnreadable(f"{path!r} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
-        raise SourceUnreadable(f"{path!r} is no regular file")
-    return Path(path)
-
-
-def _why_no_folder(path: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"there is no folder {path!r} on this machine"
-    if isinstance(error, NotADirectoryError):
-        return f"{path!r} is a file; expected a folder"
-    return f"the folder {path!r} cannot be listed: {error.strerror}"
 
 
 class FileAsIs(TileProcessor[Params]):

@@ -1,0 +1,83 @@
+"""Image stacks laid out for CATMAID, one file a tile: the path processor ``catmaid_files``."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from ingest.config.job import ConfigPath
+from ingest.errors import ConfigError
+from ingest.items import Item, Tile
+from ingest.plugins.local import check_folder, grid_of, regular_file, tile_of
+from ingest.processors import Params, PathProcessor
+
+_LAYOUTS = {
+    1: "{z}/{y}_{x}_{r}",
+    4: "{r}/{z}/{y}_{x}",
+    5: "{r}/{z}/{y}/{x}",
+}
+
+
+class CatmaidParams(Params):
+    """Parameters of ``catmaid_files``."""
+
+    root_dir: ConfigPath = Field(
+        description="The folder of the stack. Each node must see it under this path."
+    )
+    filetype: str = Field(
+        pattern=r"^\.?[A-Za-z0-9]+$", description="The files' suffix, such as `png` or `jpg`."
+    )
+    source_type: Literal[1, 4, 5] = Field(
+        description="CATMAID's tile source type: 1 is `z/y_x_r`, 4 is `r/z/y_x`, 5 is `r/z/y/x`, "
+        "where x and y count tiles and r is the job's `resolution`."
+    )
+
+
+class CatmaidFiles(PathProcessor[CatmaidParams]):
+    """One file a tile, in folders as CATMAID's file-based tile source types 1, 4 and 5 name them.
+
+    A file's upper left pixel is the first one of its tile. CATMAID has no time points, so a job has one.
+    https://catmaid.readthedocs.io/en/stable/tile_sources.html
+
+    Errors: a file that is not there is SourceMissing; one that cannot be read is SourceUnreadable.
+    """
+
+    Params: ClassVar[type[Params]] = CatmaidParams
+
+    def check(self) -> None:
+        """Look whether the folder is there, and whether the job has but one time point."""
+        grid = grid_of(self.context.grid, "catmaid_files")
+        start, stop = grid.extent.t
+        if stop - start > grid.tile_size.t:
+            raise ConfigError(
+                "CATMAID's files have no time points; one is possible", place="ingest_job.extent.t"
+            )
+        check_folder(str(self.params.root_dir))
+
+    def path(self, item: Item) -> str:
+        """The path of a tile's file.
+
+        Raises:
+            ItemError: the item is no tile.
+        """
+        tile = tile_of(item, "catmaid_files")
+        resolution = grid_of(self.context.grid, "catmaid_files").resolution
+        name = _LAYOUTS[self.params.source_type].format(x=tile.x, y=tile.y, z=tile.z, r=resolution)
+        return f"{self.params.root_dir}/{name}.{self.params.filetype.lstrip('.')}"
+
+    def open(self, path: str) -> AbstractContextManager[Path]:
+        """The file itself.
+
+        Raises:
+            SourceMissing: it is not there.
+            SourceUnreadable: it is no regular file.
+        """
+        return nullcontext(regular_file(path))
+
+    def origin(self, tile: Tile) -> tuple[int, int]:
+        """The tile's own first pixel."""
+        size = grid_of(self.context.grid, "catmaid_files").tile_size
+        return tile.x * size.x, tile.y * size.y

@@ -1,0 +1,71 @@
+"""What the built-in processors of local data share: looking at files and folders, and at their job."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
+from ingest.items import Grid, Item, Tile
+
+
+def check_folder(path: str) -> None:
+    """Look whether the folder at ``root_dir`` is there and can be listed.
+
+    Raises:
+        ConfigError: it cannot, and why.
+    """
+    try:
+        with os.scandir(path) as entries:
+            next(entries, None)
+    except OSError as error:
+        raise ConfigError(_why_no_folder(path, error), place="path_processor.params.root_dir") from None
+
+
+def regular_file(path: str) -> Path:
+    """``path`` as a Path, if a regular file lies there; a pipe or a device is never opened.
+
+    Raises:
+        SourceMissing: nothing is there.
+        SourceUnreadable: it is something else, or cannot be looked at.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceMissing(f"there is no file {path!r}") from None
+    except OSError as error:
+        raise SourceUnreadable(f"{path!r} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise SourceUnreadable(f"{path!r} is no regular file")
+    return Path(path)
+
+
+def _why_no_folder(path: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no folder {path!r} on this machine"
+    if isinstance(error, NotADirectoryError):
+        return f"{path!r} is a file; expected a folder"
+    return f"the folder {path!r} cannot be listed: {error.strerror}"
+
+
+def grid_of(grid: Grid | None, processor: str) -> Grid:
+    """``grid``, if the job has one.
+
+    Raises:
+        ConfigError: the job is over files.
+    """
+    if grid is None:
+        raise ConfigError(f"{processor!r} serves jobs of type 'tiles' only", place="ingest_job.type")
+    return grid
+
+
+def tile_of(item: Item, processor: str) -> Tile:
+    """``item``, if it is a tile.
+
+    Raises:
+        ItemError: it is a file.
+    """
+    if not isinstance(item, Tile):
+        raise ItemError(f"{processor!r} serves tiles; {item.name!r} is a file")
+    return item
