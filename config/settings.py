@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
-from ingest.errors import ConfigError
+from ingest.errors import ConfigError, did_you_mean
 
 
 def _default_state_dir() -> Path:
@@ -45,15 +50,21 @@ class Settings(BaseSettings):
         default="WARNING", description="How much a node logs to standard error."
     )
     redis_patience_s: float = Field(
-        default=300, ge=1, description="Seconds for which a node waits for a Redis that has gone before it gives up."
+        default=300,
+        ge=1,
+        description="Seconds for which a node waits for a Redis that has gone before it gives up.",
     )
     plugin_paths: str = Field(
         default="",
-        description="Which dotted processor paths may be imported here, separated by `:`. A folder (with a `/`) is put on the "
-        "import path and all in it allowed; a module such as `ingestclient.plugins` allows what lies below it.",
+        description="Which dotted processor paths may be imported here, separated by `:`. A folder "
+        "(with a `/`) is put on the import path and all in it allowed; a module such as "
+        "`ingestclient.plugins` allows what lies below it.",
     )
     processes: int | None = Field(
-        default=None, ge=1, le=1024, description="Processes of a node where `-p` is not given. Default: one a core."
+        default=None,
+        ge=1,
+        le=1024,
+        description="Processes of a node where `-p` is not given. Default: one a core.",
     )
 
     @field_validator("redis_url")
@@ -89,13 +100,16 @@ class Settings(BaseSettings):
             and name != "INGEST_SETTINGS_FILE"
         ]
         if unknown:
-            raise ConfigError(f"unknown setting {unknown[0]}", hint="`ingest doctor` lists the settings")
+            known = (f"INGEST_{name.upper()}" for name in cls.model_fields)
+            raise ConfigError(f"unknown setting {unknown[0]}", hint=did_you_mean(unknown[0], known))
         try:
             return cls()
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             name = str(first["loc"][0]) if first["loc"] else "settings"
-            raise ConfigError(first["msg"].removeprefix("Value error, "), place=f"INGEST_{name.upper()}") from None
+            raise ConfigError(
+                first["msg"].removeprefix("Value error, "), place=f"INGEST_{name.upper()}"
+            ) from None
         except ValueError as error:
             raise ConfigError(f"is not valid JSON: {error}", place=str(settings_file())) from None
 
@@ -109,4 +123,11 @@ class Settings(BaseSettings):
     @property
     def default_processes(self) -> int:
         """Processes of a node where the command line names no number."""
-        return self.processes or len(os.sched_getaffinity(0))
+        return self.processes or _usable_cores()
+
+
+def _usable_cores() -> int:
+    """The cores that this process may use, where the system tells (Linux does), else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,107 @@
+"""What commands print: JSON lines for programs; tables, sizes and durations for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import click
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+class _Span(NamedTuple):
+    name: str
+    seconds: int
+
+
+_S, _MIN, _H, _D = _Span("s", 1), _Span("min", 60), _Span("h", 3600), _Span("d", 86_400)
+_DURATIONS = ((_D, _H), (_H, _MIN), (_MIN, _S))
+
+
+def emit_json(obj: Any) -> None:
+    """One object as one line on standard output, at once."""
+    click.echo(json.dumps(obj, default=str))
+
+
+def note(text: str) -> None:
+    """A remark for a person, on standard error, so that standard output stays what was asked for."""
+    click.echo(printable(text), err=True)
+
+
+def printable(text: object) -> str:
+    """``text`` as it may be shown: what could steer a terminal, or is no character, is escaped."""
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[str] = ()) -> None:
+    """A table: with rich on a terminal, as plain columns elsewhere.
+
+    Args:
+        right: headers of the columns that are aligned to the right, as numbers are.
+    """
+    cells = [["" if value is None else printable(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(headers, cells, right)
+    else:
+        _plain_table(headers, cells, right)
+
+
+def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        shown.add_column(header, justify="right" if header in right else "left", overflow="fold")
+    for row in cells:
+        shown.add_row(*map(Text, row))
+    Console().print(shown)
+
+
+def _plain_table(headers: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    lines = [list(headers), *([cell.replace("\n", " ") for cell in row] for row in cells)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
+    for line in lines:
+        padded = [
+            cell.rjust(width) if header in right else cell.ljust(width)
+            for cell, width, header in zip(line, widths, headers, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def human_bytes(size_bytes: float) -> str:
+    """A size for people: ``512 B``, ``1.2 GiB``."""
+    if abs(size_bytes) < 1024:
+        return f"{size_bytes:.0f} B"
+    scaled = float(size_bytes)
+    for unit in _UNITS:
+        scaled /= 1024
+        if abs(scaled) < 1023.95 or unit == _UNITS[-1]:
+            break
+    return f"{scaled:.1f} {unit}"
+
+
+def human_duration(duration_s: float) -> str:
+    """A duration for people: ``0.4 s``, ``42 s``, ``3 min 20 s``, ``5 h 3 min``, ``2 d 4 h``."""
+    if duration_s < 10:
+        return f"{duration_s:.1f} s"
+    whole_s = round(duration_s)
+    if whole_s < 60:
+        return f"{whole_s} s"
+    big, small = next(pair for pair in _DURATIONS if whole_s >= pair[0].seconds)
+    count, rest_s = divmod(whole_s, big.seconds)
+    rest = rest_s // small.seconds
+    return f"{count} {big.name} {rest} {small.name}" if rest else f"{count} {big.name}"
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """``1 file``, ``1,200 files``; ``nouns`` where an s does not do, as in ``batches``."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

@@ -1,0 +1,141 @@
+"""``ingest plugins``: what processors are installed, and what parameters they take."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import click
+
+from ingest.cli.config_arg import load_settings
+from ingest.cli.output import emit_json, table
+from ingest.config import Settings
+from ingest.errors import PluginError, did_you_mean
+from ingest.plugin_loader import Kind, installed, load_class
+from ingest.processors import Params
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_TYPE_WORDS = {"string": "text", "boolean": "true or false", "array": "list", None: "anything"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A processor's parameter, as people and programs are told of it."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An installed processor; ``missing`` says why it cannot be loaded here."""
+
+    name: str
+    kind: Kind
+    summary: str
+    description: str
+    parameters: list[Parameter]
+    missing: str | None = None
+
+
+@click.command("plugins")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each processor.")
+def command(name: str | None, as_json: bool) -> None:
+    """List the installed processors; with NAME, say what one does and what parameters it takes.
+
+    \b
+    Example:
+      ingest plugins
+      ingest plugins folder
+    """
+    settings = load_settings()
+    found = [plugin for plugin in all_plugins(settings) if name in (None, plugin.name)]
+    if name is not None and not found:
+        known = {name for kind in KINDS for name in installed(kind)}
+        raise PluginError(f"there is no processor {name!r}", hint=did_you_mean(name, known))
+    if as_json:
+        for plugin in found:
+            emit_json(asdict(plugin))
+    elif name is None:
+        table(["name", "kind", "what it does"], [(p.name, p.kind, p.missing or p.summary) for p in found])
+    else:
+        for plugin in found:
+            _show(plugin)
+
+
+def _show(plugin: Plugin) -> None:
+    click.echo(f"{plugin.name}, a {plugin.kind} processor\n\n{plugin.missing or plugin.description}\n")
+    if not plugin.parameters:
+        click.echo("It takes no parameters.")
+        return
+    table(
+        ["parameter", "type", "default", "what it says"],
+        [(p.name, p.type, default_text(p), p.description) for p in plugin.parameters],
+    )
+
+
+def default_text(parameter: Parameter) -> str:
+    """A parameter's default as it would be written in a config."""
+    if parameter.required:
+        return "(required)"
+    return "none" if parameter.default is None else _json_text(parameter.default)
+
+
+def _json_text(value: Any) -> str:
+    import json
+
+    return json.dumps(value, default=str)
+
+
+def all_plugins(settings: Settings) -> Iterator[Plugin]:
+    """Every installed processor, path processors first, each kind by name."""
+    for kind in KINDS:
+        for name in sorted(installed(kind)):
+            yield describe(kind, name, settings)
+
+
+def describe(kind: Kind, name: str, settings: Settings) -> Plugin:
+    """What there is to say of an installed processor."""
+    try:
+        cls = load_class(kind, name, settings)
+    except (ImportError, AttributeError, PluginError) as error:
+        return Plugin(name, kind, "", "", [], missing=f"cannot be loaded here: {error}")
+    text = inspect.cleandoc(cls.__doc__ or "")
+    summary = " ".join(text.partition("\n\n")[0].split())
+    model: type[Params] | None = getattr(cls, "Params", None)
+    return Plugin(name, kind, summary, text, list(parameters(model)) if model else [])
+
+
+def parameters(model: type[Params]) -> Iterator[Parameter]:
+    """The parameters that a model declares."""
+    schema = model.model_json_schema(mode="validation")
+    for name, field in schema.get("properties", {}).items():
+        yield Parameter(
+            name,
+            type_text(field, schema.get("$defs", {})),
+            name in schema.get("required", ()),
+            field.get("default"),
+            field.get("description", ""),
+        )
+
+
+def type_text(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """A JSON Schema type in few words: ``integer``, ``"a" or "b"``, ``list of text``."""
+    if "$ref" in field:
+        return type_text(definitions[field["$ref"].rpartition("/")[2]], definitions)
+    values = field.get("enum", [field["const"]] if "const" in field else [])
+    if values:
+        return " or ".join(map(_json_text, values))
+    several = field.get("anyOf") or field.get("oneOf")
+    if several:
+        return " or ".join(dict.fromkeys(type_text(one, definitions) for one in several))
+    if field.get("type") == "array" and isinstance(field.get("items"), dict):
+        return f"list of {type_text(field['items'], definitions)}"
+    kind = "path" if "path" in field.get("format", "") else field.get("type")
+    return _TYPE_WORDS.get(kind, str(kind))
