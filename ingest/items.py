@@ -18,11 +18,13 @@ class FileItem:
         path: POSIX path relative to the root. Bytes that are not UTF-8 are surrogate escapes.
         size_bytes: its size when it was listed, or None where the source does not say.
         mtime_ns: its modification time when listed, in nanoseconds since 1970 UTC, or None.
+        flaw: why it cannot be stored, where that was seen when it was listed; it becomes a failed item.
     """
 
     path: str
     size_bytes: int | None = None
     mtime_ns: int | None = None
+    flaw: str = ""
 
     @property
     def name(self) -> str:
@@ -45,7 +47,8 @@ class FileItem:
 
     def encode(self) -> list[Any]:
         """As JSON, for the ledger."""
-        return [self.path, self.size_bytes, self.mtime_ns]
+        fields = [self.path, self.size_bytes, self.mtime_ns]
+        return [*fields, self.flaw] if self.flaw else fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,145 @@
+"""The feeder: cuts a job's items into batches, records them in the ledger, and queues them.
+
+It runs at most ``queue.max_batches`` ahead of the nodes. Its cursor is in Redis, written in one step with
+the batches it covers, so it may die anywhere and be taken over by any node; where Redis has forgotten its
+last second, the cursor is where Redis remembers it, and the feeder goes back to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ingest.config import JobConfig
+from ingest.errors import KeyInvalid
+from ingest.items import FileItem, Grid
+from ingest.ledger import Counts, Ledger, pack_items
+from ingest.naming import KeyMaker
+from ingest.plugin_loader import Processors
+from ingest.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+BATCHES_AT_ONCE = 250
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A batch of files about to be recorded."""
+
+    items: list[FileItem]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(item.size_bytes or 0 for item in self.items)
+
+
+class Feeder:
+    """Feeds one job. Belongs to whoever holds the coordinator's duty; a second one does no harm."""
+
+    def __init__(
+        self, config: JobConfig, ledger: Ledger, queue: JobQueue, processors: Processors, keys: KeyMaker, grid: Grid | None
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._queue = queue
+        self._processors = processors
+        self._keys = keys
+        self._grid = grid
+        self._cuts: Iterator[_Cut] | None = None
+        self._stands_at = -1
+
+    def step(self) -> bool:
+        """Record and queue the next batches, as many as there is room for. False where there is no room, or no more.
+
+        Raises:
+            IngestError: the source cannot be listed (what and where), or Redis cannot be reached.
+        """
+        _, counts, fields = self._ledger.snapshot()
+        room = self._config.queue.max_batches - (counts.batches - counts.committed)
+        if counts.enumerated or room <= 0:
+            return False
+        batches_at_once = min(room, BATCHES_AT_ONCE)
+        if self._grid is not None:
+            return self._feed_tiles(self._grid, counts, batches_at_once if room < BATCHES_AT_ONCE else min(room, 5000))
+        return self._feed_files(counts, fields.get("cursor", ""), batches_at_once)
+
+    def _feed_tiles(self, grid: Grid, counts: Counts, batches_at_once: int) -> bool:
+        batch_items = self._config.queue.batch_items
+        total = -(-len(grid) // batch_items)
+        stop = min(total, counts.batches + batches_at_once)
+        items = min(len(grid), stop * batch_items) - min(len(grid), counts.batches * batch_items)
+        payloads = [b""] * (stop - counts.batches)
+        return self._record(counts.batches, payloads, items=items, size_bytes=0, cursor=str(stop), last=stop == total)
+
+    def _feed_files(self, counts: Counts, cursor: str, batches_at_once: int) -> bool:
+        if self._cuts is None or self._stands_at != counts.batches:
+            after = json.loads(cursor) if cursor else None
+            self._cuts = self._cut(self._unique(after))
+        cuts = list(itertools.islice(self._cuts, batches_at_once))
+        last = len(cuts) < batches_at_once
+        if cuts:
+            cursor = json.dumps(cuts[-1].items[-1].path)
+        payloads = [pack_items(cut.items) for cut in cuts]
+        items = sum(len(cut.items) for cut in cuts)
+        size_bytes = sum(cut.size_bytes for cut in cuts)
+        return self._record(counts.batches, payloads, items=items, size_bytes=size_bytes, cursor=cursor, last=last)
+
+    def _record(
+        self, batches: int, payloads: list[bytes], *, items: int, size_bytes: int, cursor: str, last: bool
+    ) -> bool:
+        answer = self._ledger.feed(batches, payloads, items=items, size_bytes=size_bytes, cursor=cursor, last=last)
+        if answer != 1:
+            self._cuts = None
+            return answer == 0
+        self._stands_at = batches + len(payloads)
+        self._queue.publish(range(batches, self._stands_at))
+        return not last
+
+    def _unique(self, after: str | None) -> Iterator[FileItem]:
+        """The source's files after ``after``; a second item with a key is listed, marked to fail.
+
+        Where the template cannot give two paths one key, nothing has to be remembered, and the source seeks.
+        """
+        if self._config.key_template.keeps_paths_apart():
+            yield from self._processors.path.paths(after)
+            return
+        seen: set[bytes] = set()
+        passed = after is None
+        for item in self._processors.path.paths():
+            twin = self._seen_before(item, seen)
+            if passed:
+                yield replace(item, flaw=f"another item has the key {twin!r} too") if twin else item
+            passed = passed or item.path == after
+        if not passed:
+            yield from self._processors.path.paths(after)
+
+    def _seen_before(self, item: FileItem, seen: set[bytes]) -> str | None:
+        """The item's key, if an item before it has that key too."""
+        try:
+            key = self._keys.key(item)
+        except KeyInvalid:
+            return None
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        if digest in seen:
+            return key
+        seen.add(digest)
+        return None
+
+    def _cut(self, items: Iterator[FileItem]) -> Iterator[_Cut]:
+        """Batches of at most ``batch_items`` items and about ``batch_bytes`` bytes."""
+        limits = self._config.queue
+        batch: list[FileItem] = []
+        size_bytes = 0
+        for item in items:
+            if batch and (len(batch) >= limits.batch_items or size_bytes + (item.size_bytes or 0) > limits.batch_bytes):
+                yield _Cut(batch)
+                batch, size_bytes = [], 0
+            batch.append(item)
+            size_bytes += item.size_bytes or 0
+        if batch:
+            yield _Cut(batch)

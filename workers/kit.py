@@ -1,0 +1,92 @@
+"""What a process of a node makes once, after it was forked, and then uses for every batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from ingest.config import Settings
+from ingest.job import Job
+from ingest.ledger import Ledger
+from ingest.stores.limits import LimitedStore
+from ingest.stores.retry import RetryingStore
+from ingest.workers.batch import Kit
+from ingest.workers.budget import BytesBudget
+from ingest.workers.patience import PatientStore, patiently
+from ingest.workers.uploader import Uploader, UploadPolicy
+from ingest.workers.watch import Watch
+
+T = TypeVar("T")
+
+
+class PatientRecords:
+    """A job's records of multipart uploads, waiting for a Redis that is away."""
+
+    def __init__(self, ledger: Ledger, patience_s: float, watch: Watch) -> None:
+        self._ledger = ledger
+        self._patience_s = patience_s
+        self._watch = watch
+
+    def _wait(self, operation: Callable[[], T]) -> T:
+        return patiently(operation, self._patience_s, self._watch.check)
+
+    def upload_id(self, key: str) -> str | None:
+        """See :class:`ingest.stores.base.UploadRecords`."""
+        return self._wait(lambda: self._ledger.upload_id(key))
+
+    def record_upload(self, key: str, upload_id: str) -> None:
+        """See :class:`ingest.stores.base.UploadRecords`."""
+        self._wait(lambda: self._ledger.record_upload(key, upload_id))
+
+    def forget_upload(self, key: str) -> None:
+        """See :class:`ingest.stores.base.UploadRecords`."""
+        self._wait(lambda: self._ledger.forget_upload(key))
+
+
+def make_kit(job: Job, node: str) -> Kit:
+    """A process's kit for a job. To be made after the fork: it opens connections and starts threads.
+
+    Raises:
+        ConfigError: a processor is missing here, or its source cannot be read from here.
+        StoreError: there are no credentials for the destination.
+    """
+    config, capabilities = job.config, job.record.capabilities
+    watch = Watch.of(job.presence, node, os.getpid())
+    store = RetryingStore(job.store, config.upload.retries, watch.check)
+    limited = (
+        LimitedStore(store, config.upload.bandwidth_bytes_per_s) if config.upload.bandwidth_bytes_per_s else store
+    )
+    patient = PatientStore(
+        limited, watch, lambda reason: job.presence.pause(reason, node), lambda: job.presence.go_on()
+    )
+    policy = UploadPolicy(
+        job_id=job.job_id,
+        on_existing=config.destination.on_existing,
+        large_bytes=config.upload.multipart_threshold_bytes,
+        if_absent=capabilities.if_absent,
+        knows_writer=capabilities.metadata,
+        was_empty=job.record.destination_was_empty,
+    )
+    records = PatientRecords(job.ledger, job.settings.redis_patience_s, watch)
+    budget = BytesBudget(config.upload.bytes_in_flight)
+    processors = job.processors()
+    conditional = capabilities.if_absent and job.record.destination_was_empty
+    return Kit(
+        node=node,
+        processors=processors,
+        keys=job.keys(processors),
+        store=patient,
+        uploader=Uploader(patient, policy, budget, watch, records),
+        executor=ThreadPoolExecutor(config.upload.threads, "upload"),
+        watch=watch,
+        threads=config.upload.threads,
+        list_existing=config.destination.on_existing != "overwrite" and not conditional,
+    )
+
+
+def kit_for(job_id: str, node: str, settings: Settings) -> tuple[Job, Kit]:
+    """The job and this process's kit for it."""
+    job = Job(job_id, settings)
+    return job, make_kit(job, node)

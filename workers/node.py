@@ -1,0 +1,111 @@
+"""A node: a Celery worker for one job, in a process of its own.
+
+Started by ``create`` and ``join`` as ``python -m ingest.workers.node``, which talk to it through signals and
+through its standard input: when that closes, whoever started it is gone, and it stops as for SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from celery.signals import worker_ready
+
+from ingest.config import Settings
+from ingest.errors import IngestError, RedisError
+from ingest.job import Job
+from ingest.presence import Presence
+from ingest.queue import make_app
+from ingest.version import __version__
+from ingest.workers.leases import RenewLeases, presence_step
+from ingest.workers.tasks import register_task
+
+log = logging.getLogger(__name__)
+
+READY_LINE = "ready"
+
+
+def node_name() -> str:
+    """A name for this node: its host and process ID."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def run_node(job_id: str, processes: int, settings: Settings) -> None:
+    """Work on a job until told to stop (SIGTERM: finish the batches in hand; SIGQUIT: at once).
+
+    Raises:
+        JobNotFound, RedisError: before it has begun.
+    """
+    job = Job(job_id, settings)
+    node = node_name()
+    app = make_app(job.ledger.url, job_id, job.config.queue.lease_s)
+    register_task(app, job_id, node, settings)
+    facts: dict[str, str | int | float] = {
+        "host": socket.gethostname(),
+        "processes": processes,
+        "pid": os.getpid(),
+        "version": __version__,
+    }
+    app.steps["consumer"].update([RenewLeases, presence_step(job.presence, node, facts)])
+    worker_ready.connect(_say_ready, weak=False)
+    threading.Thread(target=_stop_when_left_alone, name="stdin", daemon=True).start()
+    worker = app.Worker(
+        hostname=f"ingest@{node}",
+        concurrency=processes,
+        pool="prefork",
+        optimization="fair",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel=settings.log_level,
+        quiet=True,
+    )
+    try:
+        worker.start()
+    finally:
+        _leave(job.presence, node)
+    sys.exit(worker.exitcode or 0)
+
+
+def _leave(presence: Presence, node: str) -> None:
+    try:
+        presence.leave(node)
+    except RedisError as error:
+        log.debug("could not say goodbye: %s", error.what)
+
+
+def _say_ready(**_: Any) -> None:
+    sys.stdout.write(READY_LINE + "\n")
+    sys.stdout.flush()
+
+
+def _stop_when_left_alone() -> None:
+    """Wait for the end of standard input, then stop as for SIGTERM."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Run a node; the URL of Redis comes from ``INGEST_REDIS_URL``, never from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m ingest.workers.node")
+    parser.add_argument("job_id")
+    parser.add_argument("--processes", type=int, required=True)
+    arguments = parser.parse_args()
+    settings = Settings.load()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        run_node(arguments.job_id, arguments.processes, settings)
+    except IngestError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

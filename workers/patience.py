@@ -1,0 +1,128 @@
+"""Waiting for what will be back: a store that is down or refuses, a Redis that is away."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ingest.errors import ObjectExists, ObjectMissing, RedisFull, RedisUnreachable, StoreError
+from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer
+from ingest.stores.delegate import DelegatingStore
+from ingest.workers.watch import Watch
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 30.0
+SAY_AGAIN_S = 5.0
+
+
+def backoff_s(attempt: int, longest_s: float = LONGEST_WAIT_S) -> float:
+    """Seconds to wait before the next try: doubling, with full jitter above half."""
+    step_s = min(longest_s, FIRST_WAIT_S * 2.0 ** min(attempt, 16))
+    return step_s * random.uniform(0.5, 1.0)
+
+
+class PatientStore(DelegatingStore):
+    """A store that never gives up: while it is down or refuses, the whole job waits and says why.
+
+    Only what an item causes comes through: :class:`ObjectExists`, :class:`ObjectMissing` and item errors.
+
+    Args:
+        store: the store, which has its own retries for passing faults.
+        watch: says when to stop, and when others wait.
+        pause: tells all nodes why to wait.
+        go_on: ends that.
+    """
+
+    def __init__(self, store: Store, watch: Watch, pause: Callable[[str], None], go_on: Callable[[], None]) -> None:
+        super().__init__(store)
+        self._watch = watch
+        self._pause = pause
+        self._go_on = go_on
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        return self._patiently(lambda: self.inner.put(key, body, meta, if_absent=if_absent))
+
+    def put_file(
+        self, key: str, path: Path, meta: ObjectMeta, *, if_absent: bool = False, transfer: Transfer | None = None
+    ) -> Stored:
+        return self._patiently(
+            lambda: self.inner.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+        )
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        return self._patiently(lambda: self.inner.stat(key))
+
+    def first_listed(self, prefix: str, after: str | None, limit: int) -> list[ObjectInfo]:
+        """At most ``limit`` objects of a listing, which is begun again after a fault."""
+        return self._patiently(
+            lambda: [info for info, _ in zip(self.inner.list(prefix, after=after), range(limit), strict=False)]
+        )
+
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        self._watch.wait_while_paused()
+        try:
+            return operation()
+        except (ObjectExists, ObjectMissing):
+            raise
+        except StoreError as error:
+            return self._wait_for(operation, error)
+
+    def _wait_for(self, operation: Callable[[], T], error: StoreError) -> T:
+        attempt = 0
+        while True:
+            log.warning("waiting for the destination: %s", error.what)
+            self._sleep(backoff_s(attempt), error.what)
+            attempt += 1
+            try:
+                result = operation()
+            except (ObjectExists, ObjectMissing):
+                self._quietly(self._go_on)
+                raise
+            except StoreError as again:
+                error = again
+            else:
+                self._quietly(self._go_on)
+                return result
+
+    def _sleep(self, seconds: float, reason: str) -> None:
+        """Wait, telling the other nodes again and again, as the pause runs out by itself."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            self._quietly(lambda: self._pause(reason))
+            self._watch.sleep(min(left_s, SAY_AGAIN_S))
+
+    @staticmethod
+    def _quietly(say: Callable[[], None]) -> None:
+        """Telling others is a courtesy: Redis may be away too, and what matters is this store."""
+        try:
+            say()
+        except (RedisUnreachable, RedisFull) as error:
+            log.debug("could not tell the other nodes: %s", error.what)
+
+
+def patiently(operation: Callable[[], T], patience_s: float, check: Callable[[], None] = lambda: None) -> T:
+    """The result of an operation on Redis that may be repeated, waiting for Redis to be back.
+
+    Raises:
+        RedisUnreachable, RedisFull: it was not back within ``patience_s``.
+        Stopped: raised by ``check``.
+    """
+    give_up_s = time.monotonic() + patience_s
+    attempt = 0
+    while True:
+        try:
+            return operation()
+        except (RedisUnreachable, RedisFull) as error:
+            if time.monotonic() > give_up_s:
+                raise
+            log.warning("waiting for Redis: %s", error.what)
+            time.sleep(backoff_s(attempt, longest_s=5.0))
+            attempt += 1
+            check()

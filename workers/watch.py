@@ -1,0 +1,111 @@
+"""What a process of a node keeps an eye on while it works: the job's state, the pause, its own orders to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from ingest.errors import RedisError, Stopped
+from ingest.ledger import State
+from ingest.presence import Orders, Presence, ProcessReport
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+WORKING_STATES = (State.PREPARING, State.UPLOADING)
+
+
+class Watch:
+    """Tells Redis once a second what this process does, and reads whether to go on.
+
+    :meth:`check` and :meth:`wait_while_paused` may be called from any thread, and cost nothing between polls.
+    """
+
+    def __init__(self, exchange: Callable[[ProcessReport], Orders] | None = None) -> None:
+        self._exchange = exchange
+        self._orders = Orders()
+        self._changed = threading.Condition()
+        self._in_hand = ""
+        self._items = 0
+        self._size_bytes = 0
+        if exchange is not None:
+            threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    @classmethod
+    def of(cls, presence: Presence, node: str, process: int) -> Watch:
+        """The watch of a process of a node."""
+        return cls(lambda report: presence.report(node, process, report))
+
+    def _run(self) -> None:
+        while True:
+            self.poll()
+            time.sleep(POLL_S)
+
+    def poll(self) -> None:
+        """Exchange reports and orders once. A Redis that is away for a while changes no orders."""
+        if self._exchange is None:
+            return
+        try:
+            orders = self._exchange(ProcessReport(self._in_hand, self._items, self._size_bytes))
+        except RedisError as error:
+            log.debug("no orders: %s", error.what)
+            return
+        self.follow(orders)
+
+    def follow(self, orders: Orders) -> None:
+        """Take new orders."""
+        with self._changed:
+            self._orders = orders
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Go on, or not.
+
+        Raises:
+            Stopped: the job is cancelled, ended or expired, or this node is to stop at once.
+        """
+        orders = self._orders
+        if orders.stopping == "now":
+            raise Stopped("this node was asked to stop")
+        if orders.state not in WORKING_STATES:
+            raise Stopped(f"the job is {orders.state}")
+
+    @property
+    def stopping_soon(self) -> bool:
+        """Whether this node begins nothing new."""
+        return bool(self._orders.stopping)
+
+    def wait_while_paused(self) -> None:
+        """Return when the work may go on.
+
+        Raises:
+            Stopped: as :meth:`check`.
+        """
+        self.check()
+        while self._orders.pause:
+            self.sleep(POLL_S)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but wake up for new orders to stop.
+
+        Raises:
+            Stopped: as :meth:`check`.
+        """
+        wake_s = time.monotonic() + seconds
+        with self._changed:
+            while (left_s := wake_s - time.monotonic()) > 0:
+                self.check()
+                self._changed.wait(left_s)
+        self.check()
+
+    def take(self, name: str) -> None:
+        """Say which item is in hand; "" for none."""
+        self._in_hand = name
+
+    def count(self, items: int, size_bytes: int) -> None:
+        """Add to what this process has done since it started."""
+        with self._changed:
+            self._items += items
+            self._size_bytes += size_bytes
