@@ -10,7 +10,7 @@ from ingest.config.job import (
     UploadConfig,
 )
 from ingest.config.key_template import KeyTemplate, checked_key
-from ingest.config.load import load_config, parse_config, parse_model
+from ingest.config.load import load_config, load_job_config, parse_config, parse_model
 from ingest.config.settings import Settings
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "UploadConfig",
     "checked_key",
     "load_config",
+    "load_job_config",
     "parse_config",
     "parse_model",
 ]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ingest.config.key_template import KeyTemplate
 
@@ -20,8 +29,14 @@ class Strict(BaseModel):
 
 
 def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
+    """The path as every node will read it: absolute, and without ``..`` as a person reads that."""
+    if "\0" in str(path):
+        raise ValueError("has a NUL character; no path has")
     base_dir = (info.context or {}).get("base_dir")
-    return Path(path).expanduser() if base_dir is None else Path(base_dir) / Path(path).expanduser()
+    path = path.expanduser()
+    if base_dir is None or path.is_absolute():
+        return path
+    return Path(os.path.normpath((Path(base_dir) / path).absolute()))
 
 
 ConfigPath = Annotated[Path, AfterValidator(_from_config_folder)]
@@ -79,7 +94,7 @@ class TilesJob(Strict):
             if start % size:
                 raise ValueError(
                     f"extent.{axis} starts at {start}, which is no multiple of tile_size.{axis} ({size}): "
-                    f"tiles would not line up; start at {start - start % size} or {start - start % size + size}"
+                    f"tiles would not line up; start at {start - start % size}"
                 )
         return self
 
@@ -92,33 +107,40 @@ class ProcessorConfig(Strict):
         min_length=1,
         description="The name of an installed processor (`ingest plugins` lists them) or a dotted path.",
     )
-    params: dict[str, Any] = Field(default_factory=dict, description="Parameters, as `ingest plugins NAME` lists them.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters, as `ingest plugins NAME` lists them."
+    )
 
 
 class Destination(Strict):
     """Where uploads go, under which keys, and what happens where something is already there."""
 
     url: str = Field(
-        description="`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, "
+        description="`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder` "
         "or a folder relative to the config file."
     )
-    endpoint_url: str | None = Field(default=None, description="URL of an S3-compatible server that is not AWS.")
-    region: str | None = Field(default=None, description="The bucket's region, where the profile does not say.")
+    endpoint_url: str | None = Field(
+        default=None, description="URL of an S3-compatible server that is not AWS."
+    )
+    region: str | None = Field(
+        default=None, description="The bucket's region, where the profile does not say."
+    )
     profile: str | None = Field(default=None, description="Name of an AWS profile on each node; never a key.")
     key: KeyTemplate | None = Field(
         default=None,
-        description="Template for keys. Default: `{path}` for files, `{resolution}/{z}/{y}_{x}{suffix}` for tiles "
-        "(with `{t}/` before it where there are several time points).",
+        description="Template for keys. Default: `{path}` for files, `{resolution}/{z}/{y}_{x}{suffix}` "
+        "for tiles (with `{t}/` before it where there are several time points).",
     )
     on_existing: Literal["skip", "overwrite", "fail"] = Field(
         default="skip",
-        description="What to do with a key that exists: `skip` where content is equal and fail the item where it is "
-        "not, `overwrite` always, `fail` always.",
+        description="What to do with a key that exists: `skip` where content is equal and fail the item "
+        "where it is not, `overwrite` always, `fail` always.",
     )
     checksum: Literal["auto", "sha256", "md5", "read_back", "none"] = Field(
         default="auto",
-        description="How the store's answer is checked. `auto` tries this store out: a SHA-256 header that the server "
-        "checks, else an ETag that is the MD5, else everything is read back. `none` trusts the connection.",
+        description="How the store's answer is checked. `auto` tries this store out: a SHA-256 header that "
+        "the server checks, else an ETag that is the MD5, else everything is read back. `none` trusts the "
+        "connection.",
     )
     storage_class: str | None = Field(default=None, description="S3 storage class, such as `STANDARD_IA`.")
 
@@ -127,7 +149,9 @@ class Destination(Strict):
     def _known_scheme(cls, url: str, info: ValidationInfo) -> str:
         parts = urlsplit(url)
         if parts.username or parts.password:
-            raise ValueError("must not hold a user or password; name a profile, or set AWS_* variables on each node")
+            raise ValueError(
+                "must not hold a user or password; name a profile, or set AWS_* variables on each node"
+            )
         if parts.scheme in ("s3", "gs", "az"):
             if not parts.netloc:
                 raise ValueError(f"names no bucket; expected {parts.scheme}://bucket/prefix")
@@ -160,7 +184,10 @@ class UploadConfig(Strict):
         default=256 * MIB, ge=MIB, description="Bytes held in memory by uploads under way, in each process."
     )
     multipart_threshold_bytes: int = Field(
-        default=64 * MIB, ge=5 * MIB, le=5 << 30, description="Larger files go up in parts that another node can go on from."
+        default=64 * MIB,
+        ge=5 * MIB,
+        le=5 << 30,
+        description="Larger files go up in parts that another node can go on from.",
     )
     part_size_bytes: int = Field(
         default=16 * MIB,
@@ -168,8 +195,12 @@ class UploadConfig(Strict):
         le=5 << 30,
         description="Size of a part; raised by itself where a file would have over 10,000.",
     )
-    bandwidth_bytes_per_s: int | None = Field(default=None, ge=1024, description="Limit for each process of a node.")
-    retries: int = Field(default=5, ge=0, le=100, description="Repeats of an upload that failed for a passing fault.")
+    bandwidth_bytes_per_s: int | None = Field(
+        default=None, ge=1024, description="Limit for each process of a node."
+    )
+    retries: int = Field(
+        default=5, ge=0, le=100, description="Repeats of an upload that failed for a passing fault."
+    )
 
 
 class QueueConfig(Strict):
@@ -178,7 +209,9 @@ class QueueConfig(Strict):
     batch_items: int = Field(default=512, ge=1, le=100_000, description="Items in a batch, at most.")
     batch_bytes: int = Field(default=256 * MIB, ge=1, description="Source bytes in a batch of files, about.")
     max_batches: int = Field(
-        default=10_000, ge=1, description="Batches in the queue at once; the rest is listed as these are done."
+        default=10_000,
+        ge=1,
+        description="Batches in the queue at once; the rest is listed as these are done.",
     )
     lease_s: float = Field(
         default=60, ge=2, le=86_400, description="Seconds after which a dead node's batch goes to another."
@@ -194,12 +227,17 @@ class JobConfig(Strict):
     )
     ingest_job: Annotated[FilesJob | TilesJob, Field(discriminator="type")]
     path_processor: ProcessorConfig
-    tile_processor: ProcessorConfig = Field(default_factory=lambda: ProcessorConfig(class_="file"))
+    tile_processor: ProcessorConfig = Field(
+        default_factory=lambda: ProcessorConfig.model_validate({"class": "file"})
+    )
     destination: Destination
     upload: UploadConfig = Field(default_factory=UploadConfig)
     queue: QueueConfig = Field(default_factory=QueueConfig)
     expires_after_days: float = Field(
-        default=14, gt=0, le=3650, description="Days after which an unfinished job expires and its uploads are aborted."
+        default=14,
+        gt=0,
+        le=3650,
+        description="Days after which an unfinished job expires and its uploads are aborted.",
     )
 
     @model_validator(mode="after")

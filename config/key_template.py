@@ -33,7 +33,8 @@ KEY_FIELDS: dict[str, str] = {
 MAX_KEY_BYTES = 1024  # S3's limit, https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 MAX_SEGMENT_BYTES = 255  # the limit of a name on common file systems
 _JOB_WIDE = {"job", "job_name", "date", "resolution"}
-_FORMAT_SPEC = re.compile(r"^(0?\d+d?)?$")
+_NUMBERS = {"x", "y", "z", "t", "resolution"}
+_FORMAT_SPEC = re.compile(r"(0\d\d?d?)?")
 
 
 class KeyTemplate:
@@ -58,24 +59,32 @@ class KeyTemplate:
                 continue
             if not name.isidentifier():
                 raise ValueError(f"{{{name}}} is no field; {did_you_mean(name, KEY_FIELDS)}")
-            if conversion or not _FORMAT_SPEC.match(spec or ""):
-                raise ValueError(f"{{{name}}} has a format that is not allowed; write {{{name}}} or {{{name}:05}}")
+            padded_text = spec and name in KEY_FIELDS and name not in _NUMBERS
+            if conversion or padded_text or not _FORMAT_SPEC.fullmatch(spec or ""):
+                raise ValueError(
+                    f"{{{name}}} has a format that is not allowed; write {{{name}}} or {{{name}:05}}"
+                )
             names.append(name)
             literal_only += "x"
-        checked = literal_only.rstrip("/") if literal_only.endswith("x/") else literal_only
         try:
-            checked_key(checked)
+            checked_key(literal_only)
         except KeyInvalid as error:
             raise ValueError(f"{text!r} makes no valid key: {error.what}") from None
         self.field_names = frozenset(names)
 
-    def unknown_fields(self, known: Mapping[str, object] | frozenset[str] = frozenset(KEY_FIELDS)) -> set[str]:
+    def unknown_fields(
+        self, known: Mapping[str, object] | frozenset[str] = frozenset(KEY_FIELDS)
+    ) -> set[str]:
         """The fields of the template that are not in ``known``."""
         return {name for name in self.field_names if name not in known}
 
     def keeps_paths_apart(self) -> bool:
-        """Whether two different paths can never get one key: ``{path}`` is in it whole, all else is the job's."""
-        return "path" in self.field_names and self.text.count("{path}") == 1 and self.field_names <= _JOB_WIDE | {"path"}
+        """Whether two different paths can never get one key: ``{path}`` is whole, the rest is the job's."""
+        return (
+            "path" in self.field_names
+            and self.text.count("{path}") == 1
+            and self.field_names <= _JOB_WIDE | {"path"}
+        )
 
     def render(self, fields: Mapping[str, str | int]) -> str:
         """The key for these fields.
@@ -116,11 +125,15 @@ class KeyTemplate:
         if isinstance(value, KeyTemplate):
             return value
         if not isinstance(value, str):
-            raise ValueError(f"expected text such as '{{path}}', found {value!r}")
+            raise ValueError(  # noqa: TRY004 - pydantic reports ValueError alone
+                f"expected text such as '{{path}}', found {value!r}"
+            )
         return cls(value)
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         return {"type": "string", "examples": ["{path}", "{resolution}/{z}/{y}_{x}{suffix}"]}
 
 
@@ -147,7 +160,9 @@ def checked_key(key: str) -> str:
     if "." in segments or ".." in segments:
         raise KeyInvalid(f"its key {key!r} has a '.' or '..' and would leave the prefix")
     if segments[0] == ".ingest":
-        raise KeyInvalid("its key starts with '.ingest/', where manifests are kept", hint="set destination.key")
+        raise KeyInvalid(
+            "its key starts with '.ingest/', where manifests are kept", hint="set destination.key"
+        )
     if any(len(segment.encode()) > MAX_SEGMENT_BYTES for segment in segments):
         raise KeyInvalid(f"a name in its key has over {MAX_SEGMENT_BYTES} bytes")
     return key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ingest.config.boss import from_boss, is_boss_config
 from ingest.config.job import JobConfig
 from ingest.errors import ConfigError, did_you_mean
 
@@ -27,17 +29,23 @@ def load_config(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}", hint="see config/examples for configs to start from") from None
+        raise ConfigError(
+            f"there is no file {path}", hint="see config/examples for configs to start from"
+        ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder; expected a config file") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+        raise ConfigError(
+            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     try:
         config = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise ConfigError(
+            f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds {_kind(config)}; expected an object")
     return config
@@ -52,6 +60,28 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ConfigError(f"the key {key!r} appears twice in one object", place=key)
         result[key] = value
     return result
+
+
+def load_job_config(path: Path, to: str | None = None, sets: Sequence[str] = ()) -> dict[str, Any]:
+    """The config in a file, ours or Boss's, with the destination ``to`` and ``--set`` assignments applied.
+
+    Raises:
+        ConfigError: see :func:`load_config`, :func:`ingest.config.boss.from_boss` and :func:`set_value`.
+    """
+    config = load_config(path)
+    url = destination_url(to) if to is not None else None
+    if is_boss_config(config):
+        config = from_boss(config, url)
+    elif url is not None:
+        set_value(config, f"destination.url={json.dumps(url)}")
+    for assignment in sets:
+        set_value(config, assignment)
+    return config
+
+
+def destination_url(to: str) -> str:
+    """``--to`` as a URL: a plain folder is taken from the current directory."""
+    return to if "://" in to or not to else "file://" + os.path.normpath(Path(to).expanduser().absolute())
 
 
 def set_value(config: dict[str, Any], assignment: str) -> None:
@@ -84,7 +114,9 @@ def parse_config(config: Mapping[str, Any], *, base_dir: Path | None = None) -> 
     return parse_model(JobConfig, {k: v for k, v in config.items() if k != "$schema"}, base_dir=base_dir)
 
 
-def parse_model(model: type[Model], data: Mapping[str, Any], *, place: str = "", base_dir: Path | None = None) -> Model:
+def parse_model(
+    model: type[Model], data: Mapping[str, Any], *, place: str = "", base_dir: Path | None = None
+) -> Model:
     """``data`` as ``model``; every error that pydantic finds becomes a line of one :class:`ConfigError`."""
     try:
         return model.model_validate(data, context={"base_dir": base_dir})
@@ -105,13 +137,21 @@ def _explain(model: type[BaseModel], details: ErrorDetails, place: str) -> tuple
     where = ".".join([*([place] if place else []), *(str(part) for part in location)])
     kind, found = details["type"], details["input"]
     if kind == "extra_forbidden":
-        return where, "unknown key", did_you_mean(str(location[-1]), _known_keys(model, location[:-1], details))
+        return (
+            where,
+            "unknown key",
+            did_you_mean(str(location[-1]), _known_keys(model, location[:-1], details)),
+        )
     if kind == "missing":
         return where, "is missing", None
     message = details["msg"].removeprefix("Value error, ")
     if kind == "union_tag_invalid":
         given = str(details["ctx"]["tag"])
-        return f"{where}.type", f"expected {details['ctx']['expected_tags']}, found {given!r}", did_you_mean(given, _JOB_TYPES)
+        return (
+            f"{where}.type",
+            f"expected {details['ctx']['expected_tags']}, found {given!r}",
+            did_you_mean(given, _JOB_TYPES),
+        )
     if kind == "union_tag_not_found":
         return f"{where}.type", "is missing; expected 'files' or 'tiles'", None
     if kind == "value_error":
@@ -123,12 +163,14 @@ def _explain(model: type[BaseModel], details: ErrorDetails, place: str) -> tuple
 def _without_tags(location: tuple[int | str, ...]) -> list[int | str]:
     """The place as a person wrote it: pydantic puts the type of job behind ``ingest_job``."""
     return [
-        part for i, part in enumerate(location) if not (part in _JOB_TYPES and i and location[i - 1] == "ingest_job")
+        part
+        for i, part in enumerate(location)
+        if not (part in _JOB_TYPES and i and location[i - 1] == "ingest_job")
     ]
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str], details: ErrorDetails) -> list[str]:
-    """The keys allowed at ``location``, following the fields' models down (and a tiles job's, where it is one)."""
+    """The keys allowed at ``location``, following the fields' models down (a tiles job's, if it is one)."""
     current: type[BaseModel] | None = model
     for part in location:
         field = current.model_fields.get(str(part)) if current else None

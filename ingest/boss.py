@@ -16,6 +16,9 @@ from ingest.errors import ConfigError, IngestError, SourceUnreadable
 from ingest.items import Item, Tile
 from ingest.processors import JobContext, Params, PathProcessor, Source, TileProcessor, Upload
 
+# Where Boss's own tile processors are told the format of what they return.
+_SUFFIX_KEYS = ("upload_format", "extension", "filetype")
+
 
 def is_boss_class(cls: Any) -> bool:
     """Whether this is a class of the Boss kind: ``setup`` and ``process``, and none of ours."""
@@ -56,7 +59,8 @@ class BossPathProcessor(PathProcessor[Params]):
         except IngestError:
             raise
         except Exception as error:
-            raise SourceUnreadable(f"{type(self._processor).__name__} has no path for this tile: {error!r}") from error
+            name = type(self._processor).__name__
+            raise SourceUnreadable(f"{name} has no path for this tile: {error!r}") from error
 
 
 class BossTileProcessor(TileProcessor[Params]):
@@ -65,7 +69,7 @@ class BossTileProcessor(TileProcessor[Params]):
     def __init__(self, cls: type[Any], params: Mapping[str, Any], context: JobContext) -> None:
         super().__init__(Params(), context)
         self._processor = _set_up(cls, params, context)
-        suffix = params.get("extension") or params.get("filetype") or ""
+        suffix = next((params[key] for key in _SUFFIX_KEYS if params.get(key)), "")
         self._suffix = f".{str(suffix).lstrip('.')}" if suffix else ""
 
     def suffix(self, item: Item) -> str | None:

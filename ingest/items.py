@@ -98,7 +98,8 @@ class Grid:
         self.extent = job.extent
         self.tile_size = job.tile_size
         self.resolution = job.resolution
-        self._first, self._count = {}, {}
+        self._first: dict[str, int] = {}
+        self._count: dict[str, int] = {}
         for axis in "xyzt":
             start, stop = getattr(job.extent, axis)
             size: int = getattr(job.tile_size, axis)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -48,7 +47,8 @@ def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
         return _checked(kind, point.load(), name, place)
     if "." not in name:
         other: Kind = "tile" if kind == "path" else "path"
-        hint = f"it is a {other} processor" if name in installed(other) else did_you_mean(name, installed(kind))
+        is_other = name in installed(other)
+        hint = f"it is a {other} processor" if is_other else did_you_mean(name, installed(kind))
         raise PluginError(f"there is no {kind} processor {name!r}", place=place, hint=hint)
     module_name, _, class_name = name.rpartition(".")
     _allow(module_name, name, place, settings.plugin_paths)
@@ -58,9 +58,8 @@ def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
         raise PluginError(f"{module_name} cannot be imported: {error}", place=place) from error
     found = getattr(module, class_name, None)
     if found is None:
-        raise PluginError(
-            f"{module_name} has no class {class_name!r}", place=place, hint=did_you_mean(class_name, dir(module))
-        )
+        hint = did_you_mean(class_name, dir(module))
+        raise PluginError(f"{module_name} has no class {class_name!r}", place=place, hint=hint)
     return _checked(kind, found, name, place)
 
 
@@ -83,11 +82,10 @@ def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:
 
 
 def _checked(kind: Kind, found: Any, name: str, place: str) -> type[Any]:
-    if isinstance(found, type) and issubclass(found, _BASES[kind]):
+    if isinstance(found, type) and (issubclass(found, _BASES[kind]) or is_boss_class(found)):
         return found
-    if is_boss_class(found):
-        return found
-    raise PluginError(f"{name!r} is no {kind} processor: it does not derive from {_BASES[kind].__name__}", place=place)
+    base = _BASES[kind].__name__
+    raise PluginError(f"{name!r} is no {kind} processor: it does not derive from {base}", place=place)
 
 
 def _build(kind: Kind, config: ProcessorConfig, context: JobContext, settings: Settings) -> Any:
@@ -115,13 +113,14 @@ def resolve_processors(config: JobConfig, settings: Settings, base_dir: Path | N
         ConfigError: a processor or parameter is wrong.
     """
     resolved: dict[str, ProcessorConfig] = {}
-    kinds: Iterable[tuple[Kind, ProcessorConfig]] = (("path", config.path_processor), ("tile", config.tile_processor))
-    for kind, processor in kinds:
+    kinds: dict[Kind, ProcessorConfig] = {"path": config.path_processor, "tile": config.tile_processor}
+    for kind, processor in kinds.items():
         cls = load_class(kind, processor.class_, settings)
         if is_boss_class(cls):
             continue
         params = check_params(kind, cls, processor, base_dir)
-        resolved[f"{kind}_processor"] = processor.model_copy(update={"params": params.model_dump(mode="json")})
+        update = {"params": params.model_dump(mode="json")}
+        resolved[f"{kind}_processor"] = processor.model_copy(update=update)
     return config.model_copy(update=resolved)
 
 

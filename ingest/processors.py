@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ingest.errors import SourceUnreadable
+from ingest.errors import ItemError, SourceUnreadable
 from ingest.items import FileItem, Grid, Item, Tile
 
 
@@ -188,6 +188,14 @@ class TileProcessor(abc.ABC, Generic[ParamsT]):
         Raises:
             ItemError: the data is corrupt, truncated or of an unknown format; the sentence says which.
         """
+
+    def without_source(self, item: Item, error: ItemError) -> Iterator[Upload]:
+        """The objects to store for an item whose source could not be opened, such as a blank tile.
+
+        Raises:
+            ItemError: ``error`` itself, which is the default: the item has failed.
+        """
+        raise error
 
     def close(self) -> None:
         """Let go of what is held. Called once, after the last call of anything else."""

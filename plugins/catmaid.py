@@ -11,28 +11,26 @@ from pydantic import Field
 from ingest.config.job import ConfigPath
 from ingest.errors import ConfigError
 from ingest.items import Item, Tile
-from ingest.plugins.local import check_folder, grid_of, regular_file, tile_of
+from ingest.plugins.local import SUFFIX_PATTERN, check_folder, grid_of, regular_file, tile_of
 from ingest.processors import Params, PathProcessor
 
 _LAYOUTS = {
     1: "{z}/{y}_{x}_{r}",
-    4: "{r}/{z}/{y}_{x}",
+    4: "{z}/{r}/{y}_{x}",
     5: "{r}/{z}/{y}/{x}",
+    # Boss's class for type 4 swaps z and r. Mistaking one layout for the other would read a wrong section.
+    "4-boss": "{r}/{z}/{y}_{x}",
 }
 
 
 class CatmaidParams(Params):
     """Parameters of ``catmaid_files``."""
 
-    root_dir: ConfigPath = Field(
-        description="The folder of the stack. Each node must see it under this path."
-    )
-    filetype: str = Field(
-        pattern=r"^\.?[A-Za-z0-9]+$", description="The files' suffix, such as `png` or `jpg`."
-    )
-    source_type: Literal[1, 4, 5] = Field(
-        description="CATMAID's tile source type: 1 is `z/y_x_r`, 4 is `r/z/y_x`, 5 is `r/z/y/x`, "
-        "where x and y count tiles and r is the job's `resolution`."
+    root_dir: ConfigPath = Field(description="The folder of the stack, at the same path on each node.")
+    filetype: str = Field(pattern=SUFFIX_PATTERN, description="The files' suffix, such as `png` or `jpg`.")
+    source_type: Literal[1, 4, 5, "4-boss"] = Field(
+        description="CATMAID's tile source type: 1 is `z/y_x_r`, 4 is `z/r/y_x`, 5 is `r/z/y/x`, where x and "
+        "y count tiles and r is the job's `resolution`. `4-boss` is `r/z/y_x`, which Boss takes for type 4."
     )
 
 
@@ -52,9 +50,7 @@ class CatmaidFiles(PathProcessor[CatmaidParams]):
         grid = grid_of(self.context.grid, "catmaid_files")
         start, stop = grid.extent.t
         if stop - start > grid.tile_size.t:
-            raise ConfigError(
-                "CATMAID's files have no time points; one is possible", place="ingest_job.extent.t"
-            )
+            raise ConfigError("CATMAID's files have no time points", place="ingest_job.extent.t")
         check_folder(str(self.params.root_dir))
 
     def path(self, item: Item) -> str:

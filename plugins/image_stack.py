@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from ingest.config.job import ConfigPath
 from ingest.errors import ConfigError, ItemError
 from ingest.items import Item, Tile
-from ingest.plugins.local import check_folder, grid_of, regular_file, tile_of
+from ingest.plugins.local import SUFFIX_PATTERN, check_folder, grid_of, regular_file, tile_of
 from ingest.processors import JobContext, Params, PathProcessor
 
 _PLACE = re.compile(r"<([^<>]*)>")
@@ -73,17 +73,12 @@ def _parse_index(place: str, text: str) -> _Index:
 class ZStackParams(Params):
     """Parameters of ``z_stack``."""
 
-    root_dir: ConfigPath = Field(
-        description="The folder of the stack. Each node must see it under this path."
-    )
-    extension: str = Field(
-        pattern=r"^\.?[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$",
-        description="The files' suffix, such as `png` or `tif`.",
-    )
+    root_dir: ConfigPath = Field(description="The folder of the stack, at the same path on each node.")
+    extension: str = Field(pattern=SUFFIX_PATTERN, description="The files' suffix, such as `png` or `tif`.")
     base_filename: str = Field(
-        description="The files' path below `root_dir` without its suffix. `<>` or `<z>` is the section's index, `<x>`, "
-        "`<y>` and `<t>` the other ones; `o:1` adds to an index and `p:4` pads it to digits: `sec_<o:1p:4>`, "
-        "`<z p:4>/<y>_<x>`."
+        description="The files' path below `root_dir` without its suffix. `<>` or `<z>` is the section's "
+        "index, `<x>`, `<y>` and `<t>` are the others. `o:1` adds to an index and `p:4` pads it to that many "
+        "digits: `sec_<o:1p:4>`, `<z p:4>/<y>_<x>`."
     )
 
     @field_validator("base_filename")
@@ -96,10 +91,10 @@ class ZStackParams(Params):
 class ZStack(PathProcessor[ZStackParams]):
     """One image file a section, or a tile of one, with its indices in its name.
 
-    The rule for names is Boss's, where ``<>``, ``<o:200>``, ``<p:4>`` and ``<o:200p:4>`` stand for the index z;
-    ``<x>``, ``<y>``, ``<z>`` and ``<t>`` are additions to it. Spaces may stand between the parts. An axis that
-    the name does not use is whole in each file: without ``<x>`` and ``<y>`` a file is a whole section, and its
-    upper left pixel is pixel (0, 0) of the extent's coordinates; with them it starts at its own tile.
+    The rule for names is Boss's, where ``<>``, ``<o:200>``, ``<p:4>`` and ``<o:200p:4>`` stand for the
+    index z; ``<x>``, ``<y>``, ``<z>`` and ``<t>`` are additions to it. Spaces may stand between the parts. An
+    axis that the name does not use is whole in each file: without ``<x>`` and ``<y>`` a file is a whole
+    section, and its upper left pixel is the section's pixel (0, 0); with them it starts at its own tile.
 
     A link to a file elsewhere is followed: its name is the config's, not the source's.
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
 from ingest.items import Grid, Item, Tile
 
+SUFFIX_PATTERN = r"^\.?[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$"
+"""A file's suffix, such as ``png`` or ``ome.tif``; it can lead nowhere."""
+
 
 def check_folder(path: str) -> None:
     """Look whether the folder at ``root_dir`` is there and can be listed.

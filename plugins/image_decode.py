@@ -1,0 +1,162 @@
+"""Decoding one section for all its tiles, and refusing what would not come out whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image
+
+from ingest.errors import ItemError, SourceChanged, SourceMissing, SourceUnreadable
+
+_LIMIT_LOCK = threading.Lock()
+_TIFF_SAMPLE_FORMAT = 339
+_UNSIGNED = 1
+
+
+class Section(NamedTuple):
+    """A decoded image, the format of its file (``PNG``), and how many frames that has."""
+
+    image: Image.Image
+    format: str
+    frames: int
+
+
+class Decoder:
+    """Decodes image files and keeps the last one, as long as its file stays the same."""
+
+    def __init__(self, *, max_pixels: int, frame: int | None) -> None:
+        self._max_pixels = max_pixels
+        self._frame = frame
+        self._identity: tuple[str, int, int] | None = None
+        self._section: Section | None = None
+
+    def section(self, path: Path) -> Section:
+        """The image in a file, decoded to its end.
+
+        Raises:
+            SourceMissing: there is no such file.
+            SourceChanged: it was written to meanwhile.
+            SourceUnreadable: it is no image, truncated, corrupt, larger than the limit, has several frames of
+                which none was named, or holds values that decoding would cut short.
+        """
+        try:
+            with path.open("rb") as file:
+                identity = _identity(path, file)
+                if identity != self._identity or self._section is None:
+                    self.forget()
+                    section = self._decode(file)
+                    _check_unchanged(path, file, identity)
+                    self._identity, self._section = identity, section
+                return self._section
+        except (FileNotFoundError, NotADirectoryError):
+            raise SourceMissing(f"there is no file {str(path)!r}") from None
+        except ItemError:
+            raise
+        except Exception as error:  # Pillow's readers raise nearly anything on corrupt data
+            raise SourceUnreadable(f"{path} is no readable image: {_first_line(error)}") from error
+
+    def forget(self) -> None:
+        """Let go of the image that is held."""
+        self._identity = self._section = None
+
+    def _decode(self, file: BinaryIO) -> Section:
+        with deliberate_limit(self._max_pixels):
+            self._verify(file)
+            # Opened by handle, not by name: a raw TIFF would be mapped, and a write to it could kill us.
+            image = Image.open(file)
+            format_, frames = str(image.format), int(getattr(image, "n_frames", 1))
+            self._choose_frame(image, frames)
+            self._check_size(image)
+            _check_depth(image)
+            image.load()
+            _check_sign(image)
+            return Section(image, format_, frames)
+
+    def _verify(self, file: BinaryIO) -> None:
+        """Check a PNG's checksums, which decoding does not."""
+        with Image.open(file) as image:
+            self._check_size(image)
+            if image.format == "PNG":
+                image.verify()
+        file.seek(0)
+
+    def _choose_frame(self, image: Image.Image, frames: int) -> None:
+        if self._frame is None and frames > 1:
+            raise SourceUnreadable(
+                f"it has {frames} frames, and the config does not say which",
+                hint="set tile_processor.params.frame",
+            )
+        if self._frame is not None and self._frame >= frames:
+            raise SourceUnreadable(
+                f"it has {frames} frames; there is no frame {self._frame} (the first is 0)"
+            )
+        if self._frame:
+            image.seek(self._frame)
+
+    def _check_size(self, image: Image.Image) -> None:
+        if image.width * image.height > self._max_pixels:
+            raise SourceUnreadable(
+                f"it has {image.width} x {image.height} pixels, more than max_pixels ({self._max_pixels})",
+                hint="raise tile_processor.params.max_pixels, if each process has the memory",
+            )
+
+
+@contextmanager
+def deliberate_limit(max_pixels: int) -> Iterator[None]:
+    """Put our limit in the place of Pillow's global one for a moment, and keep its warnings in."""
+    with _LIMIT_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _identity(path: Path, file: BinaryIO) -> tuple[str, int, int]:
+    info = os.fstat(file.fileno())
+    return str(path), info.st_mtime_ns, info.st_size
+
+
+def _check_unchanged(path: Path, file: BinaryIO, identity: tuple[str, int, int]) -> None:
+    if _identity(path, file) != identity:
+        raise SourceChanged(f"{path} was written to while it was read")
+
+
+def _check_depth(image: Image.Image) -> None:
+    """Refuse what Pillow would round: 16 bits a colour to 8, doubles to floats."""
+    tiles = getattr(image, "tile", ())
+    raw_modes = {str(tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0]) for tile in tiles}
+    for raw_mode in raw_modes:
+        depth = raw_mode.partition(";")[2]
+        if depth.startswith("16") and image.mode in ("RGB", "RGBA", "RGBX", "LA", "CMYK"):
+            raise SourceUnreadable(
+                "it holds 16 bits a colour, of which only 8 would be kept; one channel a file keeps all"
+            )
+        if depth.startswith("64"):
+            raise SourceUnreadable("it holds 64-bit floats, of which only 32 bits would be kept")
+
+
+def _check_sign(image: Image.Image) -> None:
+    """Refuse unsigned 32-bit values that came out negative."""
+    tags = getattr(image, "tag_v2", {})
+    if (
+        image.mode == "I"
+        and tags.get(_TIFF_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
+        and image.format == "TIFF"
+    ):
+        lowest = image.getextrema()[0]
+        if isinstance(lowest, int | float) and lowest < 0:
+            raise SourceUnreadable(
+                "it holds unsigned 32-bit values over 2147483647, which would come out negative"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].replace("<_io.BufferedReader name=", "<")
