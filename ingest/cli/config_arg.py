@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from ingest.cli.output import note
-from ingest.config import JobConfig, Settings, load_config, parse_config
-from ingest.config.load import set_value
+from ingest.config import JobConfig, Settings, parse_config
+from ingest.config.load import load_job_config
 from ingest.redis_server import redis_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -56,10 +56,4 @@ def read_config(path: Path, to: str | None, sets: Sequence[str]) -> JobConfig:
     Raises:
         ConfigError: the file, an option, or what they say together is wrong.
     """
-    config = load_config(path)
-    for assignment in sets:
-        set_value(config, assignment)
-    if to is not None:
-        url = to if "://" in to else Path(to).expanduser().absolute().as_uri()
-        set_value(config, f"destination.url={url}")
-    return parse_config(config, base_dir=path.absolute().parent)
+    return parse_config(load_job_config(path, to, sets), base_dir=path.absolute().parent)
