@@ -99,6 +99,8 @@ class ImageTile(TileProcessor[ImageParams]):
         try:
             yield self._upload(tile, source)
         except (SourceMissing, SourceUnreadable) as error:
+            if isinstance(error, SourceMissing) and not source.path.parent.is_dir():
+                raise  # perhaps the whole source is away: whoever asked can find out, and come back
             yield from self.without_source(tile, error)
 
     def without_source(self, item: Item, error: ItemError) -> Iterator[Upload]:
