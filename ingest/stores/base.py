@@ -114,14 +114,16 @@ class Transfer:
 
     Attributes:
         records: where its upload ID is kept, or None where it cannot be taken over.
-        check: called before each part; raises :class:`ingest.errors.Stopped` to interrupt. The parts
+        check: called before each part, from several threads, and while waiting; raises :class:`ingest.errors.Stopped` to interrupt. The parts
             already sent stay, for the next to go on from.
         sent: called with the number of bytes of each part that is stored, whether sent now or found there.
+        pace: called with the number of bytes of each part just before it is sent; may wait.
     """
 
     records: UploadRecords | None = None
     check: Callable[[], None] = never
     sent: Callable[[int], None] = lambda size_bytes: None
+    pace: Callable[[int], None] = lambda size_bytes: None
 
 
 class Store(abc.ABC):
@@ -154,7 +156,13 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def put_file(
-        self, key: str, path: Path, meta: ObjectMeta, *, if_absent: bool = False, transfer: Transfer | None = None
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
     ) -> Stored:
         """Store a local file of any size in bounded memory, interruptible, going on where one was broken off.
 

@@ -1,0 +1,137 @@
+"""Walking the folders of a ``file://`` store by descriptor, so that no symbolic link leads out of its root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+TEMP_PREFIX = ".ingest-tmp-"
+"""How unfinished files are named. They are never listed, and no key may have such a name in it."""
+
+INTERNAL = b".ingest/"
+"""The manifests' folder, walked only where the prefix begins with it."""
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+@contextmanager
+def folder_of(root: str, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+    """A descriptor of the folder that ``key`` lies in, and its file's name.
+
+    Folders are made where ``create``, each fsynced into its parent; the root itself never is.
+
+    Raises:
+        OSError: ENOENT where a folder is missing; ENOTDIR or ELOOP where a file or a link is in its place.
+    """
+    *parts, name = key.split("/")
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts:
+            below = _enter(folder, part, create=create)
+            os.close(folder)
+            folder = below
+        yield folder, name
+    finally:
+        os.close(folder)
+
+
+def _enter(folder: int, part: str, *, create: bool) -> int:
+    try:
+        return os.open(part, _FOLDER, dir_fd=folder)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(part, dir_fd=folder)
+        os.fsync(folder)
+    return os.open(part, _FOLDER, dir_fd=folder)
+
+
+@contextmanager
+def new_file(root: str, key: str, temp: str) -> Iterator[tuple[int, str, int]]:
+    """A new file ``temp`` beside ``key``: descriptors of the folder and of the file, and the key's name.
+
+    Another process may just be removing a folder that it found empty, so this tries several times.
+
+    Raises:
+        OSError: as :func:`folder_of`.
+    """
+    for attempts_left in reversed(range(5)):
+        with ExitStack() as stack:
+            try:
+                folder, name = stack.enter_context(folder_of(root, key, create=True))
+                descriptor = os.open(
+                    temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder
+                )
+            except FileNotFoundError:
+                if not attempts_left or not Path(root).is_dir():
+                    raise
+                continue
+            stack.callback(os.close, descriptor)
+            yield folder, name, descriptor
+            return
+
+
+def remove_empty(root: str, key: str) -> None:
+    """Remove the folders above ``key`` that are empty, the root excepted."""
+    parts = key.split("/")[:-1]
+    while parts:
+        with folder_of(root, "/".join(parts)) as (folder, name):
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except OSError:
+                return
+        parts.pop()
+
+
+def walk(root: str, prefix: bytes, after: bytes) -> Iterator[tuple[bytes, int]]:
+    """Key and size in bytes of every plain file, in the order of the keys' bytes, one folder's names in memory.
+
+    Only folders that can hold a key beginning with ``prefix`` and greater than ``after`` are entered. Links
+    and unfinished files are passed over.
+
+    Raises:
+        OSError: the root cannot be read.
+    """
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield from _walk(folder, b"", prefix, after)
+    finally:
+        os.close(folder)
+
+
+def _walk(folder: int, above: bytes, prefix: bytes, after: bytes) -> Iterator[tuple[bytes, int]]:
+    for relative, size_bytes in _entries(folder):
+        key = above + relative
+        if size_bytes is not None:
+            if key > after and key.startswith(prefix):
+                yield key, size_bytes
+            continue
+        wanted = key.startswith(prefix) or prefix.startswith(key)
+        if key == INTERNAL and not prefix.startswith(INTERNAL):
+            continue
+        if not wanted or (after > key and not after.startswith(key)):
+            continue
+        with suppress(FileNotFoundError):
+            below = os.open(relative[:-1], _FOLDER, dir_fd=folder)
+            try:
+                yield from _walk(below, key, prefix, after)
+            finally:
+                os.close(below)
+
+
+def _entries(folder: int) -> list[tuple[bytes, int | None]]:
+    """Names and sizes in one folder; a folder's name ends in a slash, which puts it where its keys belong."""
+    found: list[tuple[bytes, int | None]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                found.append((name + b"/", None))
+            elif entry.is_file(follow_symlinks=False) and not entry.name.startswith(TEMP_PREFIX):
+                with suppress(FileNotFoundError):
+                    found.append((name, entry.stat(follow_symlinks=False).st_size))
+    found.sort()
+    return found

@@ -1,0 +1,244 @@
+"""``file://``: a folder of this machine, or one that all nodes mount."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from ingest.errors import (
+    BucketMissing,
+    ChecksumMismatch,
+    ConfigError,
+    ItemError,
+    KeyInvalid,
+    ObjectExists,
+    ObjectMissing,
+    StoreError,
+)
+from ingest.stores import folders
+from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Store, Stored, Transfer, never
+from ingest.stores.source import hashed_pieces
+from ingest.stores.vendor_errors import Place, from_os
+
+PIECE_BYTES = 8 << 20
+READ_BYTES = 1 << 20
+
+
+class LocalStore(Store):
+    """Objects as plain files below ``root``, put in place whole: written under a hidden name, then renamed.
+
+    Each file and its folder are fsynced before a put returns. A file's SHA-256 is not kept anywhere, so
+    :meth:`stat` reads the file. Where ``capabilities.checksum`` is ``READ_BACK`` (what ``auto`` means here)
+    the file is read again, and hashed, before it gets its name; where it is ``NONE`` only its size is checked.
+    """
+
+    def __init__(
+        self, url: str, root: Path, *, checksum: str = "auto", capabilities: Capabilities | None = None
+    ) -> None:
+        self.url = url
+        self.root = str(root)
+        self._place = Place(url)
+        self._checksum = checksum
+        self.capabilities = capabilities or Capabilities(
+            if_absent=True, checksum=Checksum.READ_BACK, metadata=False, resumable=False
+        )
+
+    def probe(self) -> Capabilities:
+        """Make the folder where only it is missing, and find out whether a file can be kept from being replaced.
+
+        Raises:
+            BucketMissing, StoreRefused, StoreFull: as :meth:`Store.probe`.
+            ConfigError: a checksum is forced that no file system has.
+        """
+        if self._checksum in ("sha256", "md5"):
+            raise ConfigError(
+                f"a folder has no {self._checksum} answer to check",
+                place="destination.checksum",
+                hint="`read_back` reads each file again, `none` checks its size only",
+            )
+        with self._errors(None), suppress(FileExistsError):
+            os.mkdir(self.root)
+        checksum = Checksum.NONE if self._checksum == "none" else Checksum.READ_BACK
+        self.capabilities = Capabilities(True, checksum, metadata=False, resumable=False)
+        self.capabilities = replace(self.capabilities, if_absent=self._keeps_existing())
+        return self.capabilities
+
+    def _keeps_existing(self) -> bool:
+        key, body = f".ingest/probe-{secrets.token_hex(8)}", b"probe"
+        meta = ObjectMeta(hashlib.sha256(body).hexdigest())
+        try:
+            self.put(key, body, meta, if_absent=True)
+            self.put(key, body, meta, if_absent=True)
+        except ObjectExists:
+            return True
+        except StoreError:  # no hard links here, or no writing at all: that the plain put will say
+            self.put(key, body, meta)
+        finally:
+            self.delete([key])
+        return False
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        """See :meth:`Store.put`."""
+        return self._write(key, iter((body,)), meta, if_absent=if_absent)
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Stored:
+        """See :meth:`Store.put_file`. One that is interrupted begins anew."""
+        transfer = transfer or Transfer()
+        pieces = hashed_pieces(path, meta, PIECE_BYTES, transfer.check)
+        stored = self._write(key, _paced(pieces, transfer), meta, if_absent=if_absent, check=transfer.check)
+        transfer.sent(stored.size_bytes)
+        return stored
+
+    def _write(
+        self,
+        key: str,
+        pieces: Iterator[bytes],
+        meta: ObjectMeta,
+        *,
+        if_absent: bool,
+        check: Callable[[], None] = never,
+    ) -> Stored:
+        if any(part.startswith(folders.TEMP_PREFIX) for part in key.split("/")):
+            raise KeyInvalid(f"its key {key!r} has a name that begins with {folders.TEMP_PREFIX!r}")
+        if_absent = if_absent and self.capabilities.if_absent
+        temp = folders.TEMP_PREFIX + secrets.token_hex(8)
+        with self._errors(key), folders.new_file(self.root, key, temp) as (folder, name, descriptor):
+            try:
+                size_bytes = _fill(descriptor, pieces)
+                self._verify(descriptor, key, size_bytes, meta, check)
+                _name_it(folder, temp, name, if_absent=if_absent)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temp, dir_fd=folder)
+                raise
+            os.fsync(folder)
+        return Stored(key, size_bytes, None)
+
+    def _verify(
+        self, descriptor: int, key: str, size_bytes: int, meta: ObjectMeta, check: Callable[[], None]
+    ) -> None:
+        if os.fstat(descriptor).st_size != size_bytes:
+            raise ChecksumMismatch(f"{self._place}: {key!r} has not the size that was written")
+        if self.capabilities.checksum is not Checksum.READ_BACK:
+            return
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        sha256 = hashlib.sha256()
+        while piece := os.read(descriptor, READ_BYTES):
+            check()
+            sha256.update(piece)
+        if sha256.hexdigest() != meta.sha256:
+            raise ChecksumMismatch(f"{self._place}: {key!r} reads back as other bytes than were sent")
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See :meth:`Store.stat`. Reads the whole file for its SHA-256."""
+        sha256, size_bytes = hashlib.sha256(), 0
+        try:
+            for piece in self.read(key):
+                sha256.update(piece)
+                size_bytes += len(piece)
+        except ObjectMissing:
+            return None
+        return ObjectInfo(key, size_bytes, sha256=sha256.hexdigest())
+
+    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """See :meth:`Store.list`. The names of one folder are held at a time; names that are not UTF-8 are not ours."""
+        with self._errors(None):
+            for raw, size_bytes in folders.walk(self.root, prefix.encode(), (after or "").encode()):
+                with suppress(UnicodeDecodeError):
+                    yield ObjectInfo(raw.decode(), size_bytes)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See :meth:`Store.read`."""
+        try:
+            with ExitStack() as stack:
+                with folders.folder_of(self.root, key) as (folder, name):
+                    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+                file = stack.enter_context(_plain_file(descriptor))
+                while piece := os.read(file, READ_BYTES):
+                    yield piece
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
+                raise ObjectMissing(f"{self._place}: there is no object under {key!r}") from None
+            raise from_os(error, self._place, key) from None
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :meth:`Store.delete`. Folders that become empty go too."""
+        for key in keys:
+            try:
+                with folders.folder_of(self.root, key) as (folder, name):
+                    os.unlink(name, dir_fd=folder)
+                folders.remove_empty(self.root, key)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
+                    raise from_os(error, self._place, key) from None
+
+    @contextmanager
+    def _errors(self, key: str | None) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._error(error, key) from None
+
+    def _error(self, error: OSError, key: str | None) -> StoreError | ItemError:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR) and not Path(self.root).is_dir():
+            return BucketMissing(
+                f"{self._place}: the folder is not there",
+                hint="check destination.url; only its last folder is made, and only by `ingest create`",
+            )
+        return from_os(error, self._place, key)
+
+
+def _paced(pieces: Iterator[bytes], transfer: Transfer) -> Iterator[bytes]:
+    for piece in pieces:
+        transfer.pace(len(piece))
+        yield piece
+
+
+def _fill(descriptor: int, pieces: Iterator[bytes]) -> int:
+    size_bytes = 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        size_bytes += len(piece)
+    os.fsync(descriptor)
+    return size_bytes
+
+
+@contextmanager
+def _plain_file(descriptor: int) -> Iterator[int]:
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is no file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _name_it(folder: int, temp: str, name: str, *, if_absent: bool) -> None:
+    """Give the finished file its name, in one step: in place of another, or only where there is none."""
+    if not if_absent:
+        os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
+        return
+    try:
+        os.link(temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise
+        raise IsADirectoryError(errno.EISDIR, "is no file") from None
+    os.unlink(temp, dir_fd=folder)

@@ -1,0 +1,360 @@
+"""Large files to S3 in parts, which any node goes on from where another stopped.
+
+The way: record that an upload begins, begin it, record its ID; send the parts that the server does not
+have yet, each part's answer checked; hash all bytes in order on the way, and complete only where they are
+those that were hashed before; check what came of it; forget the record. Broken off at any point, nothing is
+visible under the key, and the record says what to go on from or to abort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any
+
+from ingest.config import UploadConfig
+from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, StoreError
+from ingest.stores.base import Checksum, ObjectMeta, Stored, Transfer
+from ingest.stores.source import ensure_unchanged, opened, read_piece
+from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
+
+if TYPE_CHECKING:
+    from ingest.stores.s3 import S3Store
+
+MAX_PARTS = 10_000
+PARTS_AT_ONCE = 4
+"""Parts of one file under way."""
+WAIT_S = 0.2
+"""How often a wait asks whether to stop."""
+_MIB = 1 << 20
+
+
+def part_size(size_bytes: int, wanted_bytes: int) -> int:
+    """Bytes in each part but the last: as wanted, or what makes at most 10,000 parts, in whole MiB.
+
+    It depends on nothing else, so that every node cuts a file alike.
+    """
+    least = -(-size_bytes // MAX_PARTS)
+    return wanted_bytes if wanted_bytes >= least else -(-least // _MIB) * _MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that the server has, as completing takes it."""
+
+    number: int
+    size_bytes: int
+    etag: str
+    sha256: str | None
+
+    def to_boto(self) -> dict[str, Any]:
+        """As boto3 takes it."""
+        named: dict[str, Any] = {"PartNumber": self.number, "ETag": self.etag}
+        return named if self.sha256 is None else {**named, "ChecksumSHA256": self.sha256}
+
+    def holds(self, body: bytes) -> bool:
+        """Whether the server's answer proves that these are the part's bytes."""
+        if self.size_bytes != len(body):
+            return False
+        if self.sha256 is not None:
+            return self.sha256 == _b64_sha256(body)
+        return self.etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+class Multipart:
+    """The multipart uploads of one store. Its threads and the bytes it holds are shared by all its files."""
+
+    def __init__(self, store: S3Store, upload: UploadConfig) -> None:
+        self._store = store
+        self._part_bytes = upload.part_size_bytes
+        at_once = max(2, min(upload.bytes_in_flight // upload.part_size_bytes, upload.threads))
+        self._room = BoundedSemaphore(at_once)
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="ingest-part")
+
+    def put(
+        self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool
+    ) -> Stored:
+        """See :meth:`Store.put_file`. Without ``transfer.records`` an upload that fails is aborted."""
+        resumable = transfer.records is not None and self._store.capabilities.resumable
+        upload_id, there = self._resumed(key, transfer)
+        if upload_id is not None and there is None:
+            done = self._done_before(key, size_bytes, meta, transfer)
+            if done is not None:
+                return done
+        if upload_id is None or there is None:
+            upload_id, there = self._begun(key, meta, transfer), {}
+        upload = _Upload(self._store, key, upload_id, there, transfer)
+        try:
+            parts = self._send(upload, path, size_bytes, meta)
+            return self._complete(upload, parts, size_bytes, meta, if_absent=if_absent)
+        except BaseException as error:
+            if not (resumable and _may_go_on(error)):
+                with suppress(StoreError):
+                    self._store.abort_upload(key, upload_id)
+                    _forget(key, transfer)
+            raise
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _resumed(self, key: str, transfer: Transfer) -> tuple[str | None, dict[int, Part] | None]:
+        """The recorded upload and its parts: no ID where none is recorded, no parts where it is over."""
+        upload_id = None if transfer.records is None else transfer.records.upload_id(key)
+        if upload_id is None:
+            return None, None
+        if upload_id == "" or not self._store.capabilities.resumable:
+            self._store.abort_upload(key, upload_id)  # its ID was lost with a node, or is of no use
+            return None, None
+        try:
+            return upload_id, {part.number: part for part in list_parts(self._store, key, upload_id)}
+        except ObjectMissing:
+            return upload_id, None
+
+    def _done_before(self, key: str, size_bytes: int, meta: ObjectMeta, transfer: Transfer) -> Stored | None:
+        """What a completed upload left, where only its answer was lost."""
+        found = self._store.stat(key)
+        if found is None or (found.size_bytes, found.sha256) != (size_bytes, meta.sha256):
+            return None
+        if self._store.capabilities.checksum is Checksum.READ_BACK:
+            self._store.check_by_reading(key, size_bytes, meta)
+        _forget(key, transfer)
+        transfer.sent(size_bytes)
+        return Stored(key, size_bytes, found.etag)
+
+    def _begun(self, key: str, meta: ObjectMeta, transfer: Transfer) -> str:
+        if transfer.records is not None:
+            transfer.records.record_upload(key, "")
+        extra = (
+            {"ChecksumAlgorithm": "SHA256"} if self._store.capabilities.checksum is Checksum.SHA256 else {}
+        )
+        try:
+            answer = self._store.clients.boto.create_multipart_upload(
+                **self._store.named(key), **self._store.headers(meta), **extra
+            )
+        except BOTO_ERRORS as error:
+            raise from_boto(error, self._store.place, key) from None
+        upload_id = answer["UploadId"]
+        if transfer.records is not None:
+            transfer.records.record_upload(key, upload_id)
+        return upload_id
+
+    def _send(self, upload: _Upload, path: Path, size_bytes: int, meta: ObjectMeta) -> list[Part]:
+        """Send what is missing, in order, a few parts at once; the bytes are hashed as they are read."""
+        sha256 = hashlib.sha256()
+        piece_bytes = part_size(size_bytes, self._part_bytes)
+        waiting: deque[Future[Part]] = deque()
+        parts: list[Part] = []
+        check = upload.transfer.check
+        try:
+            with opened(path) as file:
+                for number in range(1, -(-size_bytes // piece_bytes) + 1):
+                    while len(waiting) >= PARTS_AT_ONCE:
+                        parts.append(_answer(waiting, upload.transfer))
+                    self._take_room(upload.transfer)
+                    waiting.append(self._started(upload, number, body := read_piece(file, piece_bytes, path)))
+                    sha256.update(body)
+                grown = read_piece(file, 1, path)
+            while waiting:
+                parts.append(_answer(waiting, upload.transfer))
+        finally:
+            for future in waiting:
+                future.cancel()
+            _settle(waiting)
+        check()
+        ensure_unchanged("" if grown else sha256.hexdigest(), meta, path)
+        return parts
+
+    def _take_room(self, transfer: Transfer) -> None:
+        transfer.check()
+        while not self._room.acquire(timeout=WAIT_S):
+            transfer.check()
+
+    def _started(self, upload: _Upload, number: int, body: bytes) -> Future[Part]:
+        try:
+            future = self._threads.submit(upload.part, number, body)
+        except BaseException:
+            self._room.release()
+            raise
+        future.add_done_callback(lambda done: self._room.release())
+        return future
+
+    def _complete(
+        self, upload: _Upload, parts: list[Part], size_bytes: int, meta: ObjectMeta, *, if_absent: bool
+    ) -> Stored:
+        extra: dict[str, Any] = (
+            {"IfNoneMatch": "*"} if if_absent and self._store.capabilities.if_absent else {}
+        )
+        key, store = upload.key, self._store
+        listed: Any = {"Parts": [part.to_boto() for part in parts]}
+        try:
+            store.clients.boto.complete_multipart_upload(
+                **store.named(key), UploadId=upload.upload_id, MultipartUpload=listed, **extra
+            )
+        except BOTO_ERRORS as error:
+            raise from_boto(error, store.place, key) from None
+        stored = self._checked(key, parts, size_bytes, meta)
+        _forget(key, upload.transfer)
+        return stored
+
+    def _checked(self, key: str, parts: list[Part], size_bytes: int, meta: ObjectMeta) -> Stored:
+        found = self._store.stat(key)
+        if found is None or found.size_bytes != size_bytes:
+            raise self._store.mismatch(key, f"it has not the {size_bytes} bytes that were sent")
+        checksum, etag = self._store.capabilities.checksum, (found.etag or "").strip('"')
+        if checksum is Checksum.MD5 and "-" in etag and etag != composite_etag(parts):
+            raise self._store.mismatch(key, "its ETag is not that of its parts")
+        if checksum is Checksum.READ_BACK:
+            self._store.check_by_reading(key, size_bytes, meta)
+        return Stored(key, size_bytes, found.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """One upload under way: its ID, and the parts that were there when it was taken up."""
+
+    store: S3Store
+    key: str
+    upload_id: str
+    there: dict[int, Part]
+    transfer: Transfer
+
+    def part(self, number: int, body: bytes) -> Part:
+        """Send one part, unless the server has it."""
+        part = self.there.get(number)
+        if part is None or not part.holds(body):
+            self.transfer.check()
+            self.transfer.pace(len(body))
+            part = self._sent(number, body)
+        return part
+
+    def _sent(self, number: int, body: bytes) -> Part:
+        checksum, extra = self.store.capabilities.checksum, {}
+        if checksum is Checksum.SHA256:
+            extra["ChecksumSHA256"] = _b64_sha256(body)
+        elif checksum is Checksum.MD5:
+            extra["ContentMD5"] = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        try:
+            answer = self.store.clients.boto.upload_part(
+                **self.store.named(self.key),
+                UploadId=self.upload_id,
+                PartNumber=number,
+                Body=_Body(body, self.transfer),
+                **extra,
+            )
+        except BOTO_ERRORS as error:
+            self.transfer.check()
+            raise from_boto(error, self.store.place, self.key) from None
+        part = Part(
+            number, len(body), answer["ETag"], answer.get("ChecksumSHA256") or extra.get("ChecksumSHA256")
+        )
+        if checksum in (Checksum.SHA256, Checksum.MD5) and not part.holds(body):
+            raise ChecksumMismatch(f"{self.store.place}: part {number} of {self.key!r} is not what was sent")
+        return part
+
+
+class _Body(io.BytesIO):
+    """A part's bytes, the sending of which stops soon after ``transfer.check`` says so."""
+
+    def __init__(self, body: bytes, transfer: Transfer) -> None:
+        super().__init__(body)
+        self._transfer = transfer
+        self._checked_at = time.monotonic()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file, but raises what ``transfer.check`` raises."""
+        if time.monotonic() - self._checked_at > WAIT_S:
+            self._transfer.check()
+            self._checked_at = time.monotonic()
+        return super().read(size)
+
+
+def list_parts(store: S3Store, key: str, upload_id: str) -> Iterator[Part]:
+    """The parts that the server has of an upload.
+
+    Raises:
+        ObjectMissing: there is no such upload (any more).
+    """
+    try:
+        for page in store.clients.boto.get_paginator("list_parts").paginate(
+            **store.named(key), UploadId=upload_id
+        ):
+            for part in page.get("Parts", ()):
+                yield Part(part["PartNumber"], part["Size"], part["ETag"], part.get("ChecksumSHA256"))
+    except BOTO_ERRORS as error:
+        raise from_boto(error, store.place, key) from None
+
+
+def abort_uploads(store: S3Store, key: str, upload_id: str) -> None:
+    """Abort one upload, or all for exactly this key where ``upload_id`` is ""; none is no error."""
+    where = store.named(key)
+    try:
+        for found in [upload_id] if upload_id else _uploads_of(store, where):
+            try:
+                store.clients.boto.abort_multipart_upload(**where, UploadId=found)
+            except BOTO_ERRORS as error:
+                if not isinstance(from_boto(error, store.place), ObjectMissing):
+                    raise
+    except BOTO_ERRORS as error:
+        raise from_boto(error, store.place, key) from None
+
+
+def _uploads_of(store: S3Store, where: dict[str, Any]) -> list[str]:
+    pages = store.clients.boto.get_paginator("list_multipart_uploads").paginate(
+        Bucket=where["Bucket"], Prefix=where["Key"]
+    )
+    return [
+        found["UploadId"]
+        for page in pages
+        for found in page.get("Uploads", ())
+        if found["Key"] == where["Key"]
+    ]
+
+
+def composite_etag(parts: list[Part]) -> str:
+    """The ETag that AWS gives to an object made of these parts."""
+    digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+def _answer(waiting: deque[Future[Part]], transfer: Transfer) -> Part:
+    while True:
+        transfer.check()
+        with suppress(FutureTimeout):
+            part = waiting[0].result(timeout=WAIT_S)
+            waiting.popleft()
+            transfer.sent(part.size_bytes)
+            return part
+
+
+def _settle(waiting: deque[Future[Part]]) -> None:
+    """Wait for the parts under way: what is still being sent must not arrive after an abort."""
+    for future in waiting:
+        if not future.cancelled():
+            future.exception()
+
+
+def _may_go_on(error: BaseException) -> bool:
+    """Whether an upload that failed so may be taken up again: not where the file, or what was sent, is wrong."""
+    return type(error) is not StoreError and not isinstance(
+        error, ItemError | ObjectExists | ChecksumMismatch
+    )
+
+
+def _forget(key: str, transfer: Transfer) -> None:
+    if transfer.records is not None:
+        transfer.records.forget_upload(key)
+
+
+def _b64_sha256(body: bytes) -> str:
+    return b64encode(hashlib.sha256(body).digest()).decode()

@@ -1,0 +1,252 @@
+"""Object stores through ``obstore``: small puts, reads and listings, by synchronous calls from many threads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import obstore
+
+from ingest.config import Destination, UploadConfig
+from ingest.errors import ChecksumMismatch, ObjectMissing, StoreError
+from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Store, Stored, Transfer
+from ingest.stores.source import hashed_pieces, read_whole, size_of
+from ingest.stores.vendor_errors import OBSTORE_ERRORS, Place, from_obstore
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore as Client, RetryConfig
+
+PIECE_BYTES = 1 << 20
+CONNECT_TIMEOUT_S = 5
+SLOWEST_UPLINK_BYTES_PER_S = 125_000
+NO_RETRIES: RetryConfig = {"max_retries": 0}
+"""Retry is the wrapper's: it asks whether to stop while it waits."""
+
+_STANDARD = frozenset(
+    (
+        "Content-Type",
+        "Cache-Control",
+        "Content-Disposition",
+        "Content-Encoding",
+        "Content-Language",
+        "Storage-Class",
+    )
+)
+UNPROBED = Capabilities(if_absent=False, checksum=Checksum.READ_BACK, metadata=False, resumable=False)
+"""What a store takes for granted before it was probed: nothing."""
+
+
+def client_options(
+    upload: UploadConfig, *, allow_http: bool = False, ca_bundle: str | None = None
+) -> ClientConfig:
+    """Options for obstore's HTTP client.
+
+    A request may take as long as all bytes in flight need at 1 Mbit/s, at least 10 minutes, at most an hour.
+    """
+    timeout_s = min(max(upload.bytes_in_flight / SLOWEST_UPLINK_BYTES_PER_S, 600), 3600)
+    options: ClientConfig = {
+        "allow_http": allow_http,
+        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+        "timeout": timedelta(seconds=timeout_s),
+        "pool_idle_timeout": timedelta(seconds=60),
+        "pool_max_idle_per_host": str(upload.threads + 4),
+    }
+    if ca_bundle is not None:
+        options["root_certificate"] = Path(ca_bundle).read_bytes()
+    return options
+
+
+class ObjectStore(Store):
+    """Any store that obstore has a client for, with no more than all of them share.
+
+    ``gs://`` and ``az://`` are this class as it is, and are unproven here: there was no such server to try
+    them on. Answers are checked by reading back unless the destination's ``checksum`` is ``none``; large
+    files go up through obstore's own multipart, which no other node can go on from.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        destination: Destination,
+        upload: UploadConfig,
+        place: Place,
+        capabilities: Capabilities | None = None,
+    ) -> None:
+        self.url = destination.url
+        self.capabilities = capabilities or UNPROBED
+        self.place = place
+        self._client = client
+        self._destination = destination
+        self._upload = upload
+
+    def probe(self) -> Capabilities:
+        """See :meth:`Store.probe`."""
+        from ingest.stores.probe import probe_objects
+
+        self.capabilities = probe_objects(self, self._destination.checksum)
+        return self.capabilities
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        """See :meth:`Store.put`."""
+        create = if_absent and self.capabilities.if_absent
+        try:
+            answer = obstore.put(
+                self._client,
+                key,
+                body,
+                use_multipart=False,
+                attributes=self._attributes(meta),
+                mode="create" if create else "overwrite",
+            )
+        except OBSTORE_ERRORS as error:
+            raise from_obstore(error, self.place, key) from None
+        return self._checked(key, body, meta, answer["e_tag"])
+
+    def _checked(self, key: str, body: bytes, meta: ObjectMeta, etag: str | None) -> Stored:
+        checksum = self.capabilities.checksum
+        if checksum is Checksum.MD5:
+            if etag is None or etag.strip('"') != hashlib.md5(body, usedforsecurity=False).hexdigest():
+                raise self.mismatch(key, "the answer's ETag is not the MD5 of what was sent")
+        elif checksum is Checksum.READ_BACK:
+            self.check_by_reading(key, len(body), meta)
+        return Stored(key, len(body), etag)
+
+    def check_by_reading(self, key: str, size_bytes: int, meta: ObjectMeta) -> None:
+        """Read the object and compare its size and SHA-256.
+
+        Raises:
+            ChecksumMismatch: they differ; the object is deleted.
+        """
+        sha256, read_bytes = hashlib.sha256(), 0
+        for piece in self.read(key):
+            sha256.update(piece)
+            read_bytes += len(piece)
+        if read_bytes != size_bytes or sha256.hexdigest() != meta.sha256:
+            raise self.mismatch(key, "it reads back as other bytes than were sent")
+
+    def mismatch(self, key: str, why: str) -> ChecksumMismatch:
+        """The error for an object that is not what was sent. The object goes, lest its metadata vouch for it."""
+        with suppress(StoreError):
+            self.delete([key])
+        return ChecksumMismatch(f"{self.place}: {why} (key {key!r})")
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Stored:
+        """See :meth:`Store.put_file`. Files over the threshold are streamed; ``if_absent`` then counts for nothing."""
+        transfer = transfer or Transfer()
+        size_bytes = size_of(path)
+        if size_bytes > self._upload.multipart_threshold_bytes:
+            return self._put_large(key, path, size_bytes, meta, transfer, if_absent=if_absent)
+        transfer.check()
+        body = read_whole(path, meta)
+        transfer.pace(len(body))
+        stored = self.put(key, body, meta, if_absent=if_absent)
+        transfer.sent(len(body))
+        return stored
+
+    def _put_large(
+        self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool
+    ) -> Stored:
+        raised: list[Exception] = []
+        try:
+            answer = obstore.put(
+                self._client,
+                key,
+                _noting(hashed_pieces(path, meta, PIECE_BYTES, transfer.check), transfer, raised),
+                attributes=self._attributes(meta),
+                chunk_size=self._upload.part_size_bytes,
+                max_concurrency=4,
+            )
+        except Exception as error:
+            if raised:
+                raise raised[0] from None
+            raise from_obstore(error, self.place, key) from None
+        if self.capabilities.checksum is not Checksum.NONE:
+            self.check_by_reading(key, size_bytes, meta)
+        transfer.sent(size_bytes)
+        return Stored(key, size_bytes, answer["e_tag"])
+
+    def _attributes(self, meta: ObjectMeta) -> dict[str, str]:
+        attributes = {"Content-Type": meta.content_type, **meta.metadata, "sha256": meta.sha256}
+        if self._destination.storage_class is not None:
+            attributes["Storage-Class"] = self._destination.storage_class
+        return attributes
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See :meth:`Store.stat`."""
+        try:
+            answer = obstore.get(self._client, key, options={"head": True})
+        except FileNotFoundError:
+            return None
+        except OBSTORE_ERRORS as error:
+            raise from_obstore(error, self.place, key) from None
+        metadata = {name.lower(): value for name, value in answer.attributes.items() if name not in _STANDARD}
+        sha256 = metadata.pop("sha256", None)
+        return ObjectInfo(key, answer.meta["size"], answer.meta["e_tag"], sha256, metadata)
+
+    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """See :meth:`Store.list`. Objects that others stored under names obstore cannot name make it fail."""
+        folder = prefix.rpartition("/")[0]
+        try:
+            for page in obstore.list(self._client, folder or None, offset=after or None, chunk_size=1000):
+                for found in page:
+                    if found["path"].startswith(prefix) and listed(found["path"], prefix):
+                        yield ObjectInfo(found["path"], found["size"], found["e_tag"])
+        except OBSTORE_ERRORS as error:
+            raise from_obstore(error, self.place) from None
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See :meth:`Store.read`."""
+        try:
+            for piece in obstore.get(self._client, key).stream(min_chunk_size=PIECE_BYTES):
+                yield bytes(piece)
+        except OBSTORE_ERRORS as error:
+            raise from_obstore(error, self.place, key) from None
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :meth:`Store.delete`."""
+        remaining = iter(keys)
+        while some := [*islice(remaining, 1000)]:
+            try:
+                obstore.delete(self._client, some)
+            except FileNotFoundError:
+                self._delete_singly(some)
+            except OBSTORE_ERRORS as error:
+                raise from_obstore(error, self.place) from None
+
+    def _delete_singly(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            try:
+                obstore.delete(self._client, key)
+            except OBSTORE_ERRORS as error:
+                ours = from_obstore(error, self.place, key)
+                if not isinstance(ours, ObjectMissing):
+                    raise ours from None
+
+
+def listed(key: str, prefix: str) -> bool:
+    """Whether a key is listed under ``prefix``: the manifests' folder only where it is asked for."""
+    return not key.startswith(".ingest/") or prefix.startswith(".ingest/")
+
+
+def _noting(pieces: Iterator[bytes], transfer: Transfer, raised: list[Exception]) -> Iterator[bytes]:
+    """The pieces; what they raise is noted, for obstore would make it an error of its own."""
+    try:
+        for piece in pieces:
+            transfer.pace(len(piece))
+            yield piece
+    except Exception as error:
+        raised.append(error)
+        raise

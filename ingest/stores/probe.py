@@ -1,0 +1,177 @@
+"""Finding out what a store honours, by trying it: S3-compatible servers differ, and few say so.
+
+Everything is written below ``.ingest/probe-<random>`` and deleted again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ingest.errors import (
+    ChecksumMismatch,
+    ConfigError,
+    ObjectExists,
+    ObjectMissing,
+    StoreError,
+    StoreRefused,
+    StoreUnreachable,
+)
+from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store
+from ingest.stores.multipart import list_parts
+from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
+
+if TYPE_CHECKING:
+    from ingest.stores.objects import ObjectStore
+    from ingest.stores.s3 import S3Store
+
+
+def probe_objects(store: ObjectStore, wanted: str) -> Capabilities:
+    """Capabilities of a store that is not S3. Leaves ``store.capabilities`` to the caller to set.
+
+    Args:
+        wanted: ``destination.checksum``.
+
+    Raises:
+        ConfigError: the wanted checksum does not work here.
+        StoreError: as :meth:`Store.probe`.
+    """
+    return _probe(store, wanted, sha256=lambda key: False, resumable=lambda key: False)
+
+
+def probe_s3(store: S3Store, wanted: str) -> Capabilities:
+    """Capabilities of an S3 store; as :func:`probe_objects`."""
+    return _probe(
+        store,
+        wanted,
+        sha256=lambda key: _refuses_wrong_sha256(store, key),
+        resumable=lambda key: _lists_parts(store, key),
+    )
+
+
+def _probe(
+    store: ObjectStore, wanted: str, *, sha256: Callable[[str], bool], resumable: Callable[[str], bool]
+) -> Capabilities:
+    folder = f".ingest/probe-{secrets.token_hex(8)}"
+    body = secrets.token_bytes(1000)
+    meta = ObjectMeta(hashlib.sha256(body).hexdigest(), "application/x-ingest-probe", {"probe": "a+b/c=d"})
+    keys = [f"{folder}/{name}" for name in ("plain", "absent", "sha256", "parts")]
+    trusting = Capabilities(if_absent=True, checksum=Checksum.NONE, metadata=False, resumable=False)
+    store.capabilities = trusting
+    try:
+        metadata, md5 = _answers(store, keys[0], body, meta)
+        if_absent = _keeps_existing(store, keys[1], body, meta)
+        checksum = _choose(store, wanted, sha256=lambda: sha256(keys[2]), md5=md5)
+        found = replace(trusting, if_absent=if_absent, checksum=checksum, metadata=metadata)
+        found = replace(found, resumable=resumable(keys[3]))
+    except BaseException:
+        with suppress(StoreError):
+            store.delete(keys)
+        raise
+    store.delete(keys)
+    if store.stat(keys[0]) is not None:
+        raise StoreRefused(
+            f"{store.place}: a deleted object is still there", hint="the credentials must allow to delete"
+        )
+    return found
+
+
+def _answers(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta) -> tuple[bool, bool]:
+    """Whether metadata comes back, and whether the ETag is the MD5; fails where reading or listing does."""
+    etag = (store.put(key, body, meta).etag or "").strip('"')
+    found = store.stat(key)
+    if found is None or store.read_bytes(key) != body:
+        raise StoreError(
+            f"{store.place}: what was just stored cannot be read", hint="is a cache or a gateway between?"
+        )
+    if key not in [entry.key for entry in store.list(key)]:
+        raise StoreError(
+            f"{store.place}: what was just stored is not listed", hint="is a cache or a gateway between?"
+        )
+    metadata = found.sha256 == meta.sha256 and found.metadata == dict(meta.metadata)
+    return metadata, etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def _keeps_existing(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta) -> bool:
+    """Whether a second conditional write is refused, and a first one is not."""
+    try:
+        store.put(key, body, meta, if_absent=True)
+    except (StoreUnreachable, StoreRefused):
+        raise
+    except StoreError:
+        return False
+    try:
+        store.put(key, body[::-1], meta, if_absent=True)
+    except ObjectExists:
+        return store.read_bytes(key) == body
+    except (StoreUnreachable, StoreRefused):
+        raise
+    except StoreError:
+        return False
+    return False
+
+
+def _choose(store: Store, wanted: str, *, sha256: Callable[[], bool], md5: bool) -> Checksum:
+    """The checksum that is wanted, if it works; for ``auto`` the strongest that does."""
+    if wanted in ("read_back", "none"):
+        return Checksum(wanted)
+    if wanted != "md5" and sha256():
+        return Checksum.SHA256
+    if wanted == "sha256":
+        raise _does_not_work(store, "it takes an object whose SHA-256 header is wrong")
+    if md5:
+        return Checksum.MD5
+    if wanted == "md5":
+        raise _does_not_work(store, "its ETag is not the MD5 of what is stored")
+    return Checksum.READ_BACK
+
+
+def _does_not_work(store: Store, why: str) -> ConfigError:
+    return ConfigError(
+        f"does not work at {store.url}: {why}", place="destination.checksum", hint="`auto` finds what works"
+    )
+
+
+def _refuses_wrong_sha256(store: S3Store, key: str) -> bool:
+    """Whether the server refuses an object that differs from its SHA-256 header, and takes one that does not."""
+    body = b"probe"
+    right = b64encode(hashlib.sha256(body).digest()).decode()
+    wrong = b64encode(hashlib.sha256(b"other").digest()).decode()
+    boto, named = store.clients.boto, store.named(key)
+    try:
+        boto.put_object(**named, Body=body, ChecksumSHA256=right)
+        boto.put_object(**named, Body=body, ChecksumSHA256=wrong)
+    except BOTO_ERRORS as error:
+        ours = from_boto(error, store.place, key)
+        if isinstance(ours, StoreUnreachable | StoreRefused):
+            raise ours from None
+        return isinstance(ours, ChecksumMismatch) or "InvalidRequest" in ours.what
+    return False
+
+
+def _lists_parts(store: S3Store, key: str) -> bool:
+    """Whether a multipart upload's parts are listed with size and MD5, and it can be aborted."""
+    boto, named = store.clients.boto, store.named(key)
+    upload_id = None
+    try:
+        upload_id = boto.create_multipart_upload(**named)["UploadId"]
+        body = b"probe"
+        boto.upload_part(**named, UploadId=upload_id, PartNumber=1, Body=body)
+        found = [part for part in list_parts(store, key, upload_id) if part.holds(body)]
+        store.abort_upload(key, upload_id)
+        with suppress(ObjectMissing):
+            return len(found) == 1 and not [*list_parts(store, key, upload_id)]
+        return len(found) == 1
+    except (*BOTO_ERRORS, StoreError) as error:
+        ours = error if isinstance(error, StoreError) else from_boto(error, store.place, key)
+        if upload_id is not None:
+            with suppress(StoreError):
+                store.abort_upload(key, upload_id)
+        if isinstance(ours, StoreUnreachable | StoreRefused):
+            raise ours from None
+        return False

@@ -1,0 +1,129 @@
+"""Repeating what failed for a passing fault."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from ingest.errors import ChecksumMismatch, StoreError, StoreUnreachable
+from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer, never
+from ingest.stores.wrapping import WrappedStore
+
+PASSING = (StoreUnreachable, ChecksumMismatch)
+"""What may be different the next time."""
+LONGEST_WAIT_S = 15
+NAP_S = 0.2
+
+Answer = TypeVar("Answer")
+
+
+class RetryingStore(WrappedStore):
+    """Repeats a call up to ``retries`` times, at growing random intervals, then raises the last error.
+
+    ``check`` is called five times a second while it waits, and interrupts by raising. :meth:`probe` is not
+    repeated: it is asked by a person who waits for the answer.
+
+    A put with ``if_absent`` whose answer was lost may find its own object when it is repeated, and then
+    raises ObjectExists: compare what is there.
+    """
+
+    def __init__(
+        self, store: Store, retries: int, check: Callable[[], None] = never, *, first_wait_s: float = 0.5
+    ) -> None:
+        super().__init__(store)
+        self._retries = retries
+        self._check = check
+        self._first_wait_s = first_wait_s
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        """See :meth:`Store.put`. Costs nothing where it succeeds at once."""
+        try:
+            return self._store.put(key, body, meta, if_absent=if_absent)
+        except PASSING as error:
+            return self._again(error, lambda: self._store.put(key, body, meta, if_absent=if_absent))
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Stored:
+        """See :meth:`Store.put_file`. A repeat goes on from the parts that are there, if ``transfer`` has records."""
+        return self._tried(
+            lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+        )
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See :meth:`Store.stat`."""
+        return self._tried(lambda: self._store.stat(key))
+
+    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """See :meth:`Store.list`. A repeat goes on after the last key."""
+        pages = self._store.list(prefix, after=after)
+        while True:
+            try:
+                found = next(pages, None)
+            except PASSING as error:
+                pages, found = self._again(error, lambda: _begun(self._store.list(prefix, after=after)))
+            if found is None:
+                return
+            after = found.key
+            yield found
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See :meth:`Store.read`. Repeated only before its first piece: later the object may be another."""
+        pieces, first = self._tried(lambda: _begun(self._store.read(key)))
+        if first is not None:
+            yield first
+            yield from pieces
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :meth:`Store.delete`."""
+        all_keys = [*keys]
+        self._tried(lambda: self._store.delete(all_keys))
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """See :meth:`Store.abort_upload`."""
+        self._tried(lambda: self._store.abort_upload(key, upload_id))
+
+    def _tried(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except PASSING as error:
+            return self._again(error, call)
+
+    def _again(self, error: StoreError, call: Callable[[], Answer]) -> Answer:
+        failed = [error]
+
+        def attempt() -> Answer:
+            if failed:
+                raise failed.pop()
+            return call()
+
+        retrying = Retrying(
+            stop=stop_after_attempt(self._retries + 1),
+            wait=wait_random_exponential(multiplier=self._first_wait_s, max=LONGEST_WAIT_S),
+            retry=retry_if_exception_type(PASSING),
+            sleep=self._wait,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._check()
+            time.sleep(min(left, NAP_S))
+        self._check()
+
+
+def _begun(pieces: Iterator[Answer]) -> tuple[Iterator[Answer], Answer | None]:
+    """An iterator whose first element has been taken, and that element."""
+    return pieces, next(pieces, None)

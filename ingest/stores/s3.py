@@ -1,0 +1,164 @@
+"""``s3://``: AWS and what speaks its language. obstore for the hot path, boto3 for what it alone can do."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import obstore.store
+
+from ingest.config import Destination, UploadConfig
+from ingest.errors import ObjectMissing, StoreError
+from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer
+from ingest.stores.multipart import Multipart, abort_uploads
+from ingest.stores.objects import PIECE_BYTES, ObjectStore, listed
+from ingest.stores.s3_clients import S3Clients
+from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What servers cannot repeat in XML; a listing begins before it, and passes over the rest."""
+
+
+class S3Store(ObjectStore):
+    """An S3 bucket, or a prefix in one.
+
+    Keys with control characters, which obstore cannot name, and listings, in which others' objects may
+    have such names, go through boto3.
+    """
+
+    def __init__(
+        self,
+        clients: S3Clients,
+        destination: Destination,
+        upload: UploadConfig,
+        capabilities: Capabilities | None = None,
+    ) -> None:
+        client = clients.obstore(sha256=capabilities is not None and capabilities.checksum is Checksum.SHA256)
+        super().__init__(client, destination, upload, clients.place, capabilities)
+        self.clients = clients
+        self.multipart = Multipart(self, upload)
+
+    def probe(self) -> Capabilities:
+        """See :meth:`Store.probe`."""
+        from ingest.stores.probe import probe_s3
+
+        self.capabilities = probe_s3(self, self._destination.checksum)
+        self._client = self.clients.obstore(sha256=self.capabilities.checksum is Checksum.SHA256)
+        return self.capabilities
+
+    def named(self, key: str) -> dict[str, Any]:
+        """Bucket and full key, as boto3 takes them."""
+        prefix = self.clients.prefix
+        return {"Bucket": self.clients.bucket, "Key": f"{prefix}/{key}" if prefix else key}
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        """See :meth:`Store.put`."""
+        if key.isprintable():
+            return super().put(key, body, meta, if_absent=if_absent)
+        extra: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent and self.capabilities.if_absent else {}
+        if self.capabilities.checksum is Checksum.SHA256:
+            extra["ChecksumSHA256"] = b64encode(hashlib.sha256(body).digest()).decode()
+        try:
+            answer = self.clients.boto.put_object(**self.named(key), **self.headers(meta), **extra, Body=body)
+        except BOTO_ERRORS as error:
+            raise from_boto(error, self.place, key) from None
+        return self._checked(key, body, meta, answer.get("ETag"))
+
+    def headers(self, meta: ObjectMeta) -> dict[str, Any]:
+        """What is stored with an object, as boto3 takes it."""
+        headers: dict[str, Any] = {
+            "ContentType": meta.content_type,
+            "Metadata": {**meta.metadata, "sha256": meta.sha256},
+        }
+        if self._destination.storage_class is not None:
+            headers["StorageClass"] = self._destination.storage_class
+        return headers
+
+    def _put_large(
+        self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool
+    ) -> Stored:
+        return self.multipart.put(key, path, size_bytes, meta, transfer, if_absent=if_absent)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See :meth:`Store.stat`."""
+        if key.isprintable():
+            return super().stat(key)
+        try:
+            answer = self.clients.boto.head_object(**self.named(key))
+        except BOTO_ERRORS as error:
+            ours = from_boto(error, self.place, key)
+            if isinstance(ours, ObjectMissing):
+                return None
+            raise ours from None
+        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+        sha256 = metadata.pop("sha256", None)
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], sha256, metadata)
+
+    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """See :meth:`Store.list`.
+
+        Raises:
+            StoreError: the server lists out of order, so that nothing can be said of what is missing.
+        """
+        where = self.named(prefix)
+        skipped = len(where["Key"]) - len(prefix)
+        query: dict[str, Any] = {"Bucket": where["Bucket"], "Prefix": where["Key"]}
+        if after:
+            query["StartAfter"] = self.named(_CONTROL.split(after, maxsplit=1)[0])["Key"]
+        last = after or ""
+        for found in self._pages(query):
+            key = found["Key"][skipped:]
+            if after and key <= after:
+                continue
+            if key <= last:
+                raise StoreError(
+                    f"{self.place}: the server lists {key!r} after {last!r}, which is out of order"
+                )
+            last = key
+            if listed(key, prefix):
+                yield ObjectInfo(key, found["Size"], found["ETag"])
+
+    def _pages(self, query: dict[str, Any]) -> Iterator[Any]:
+        try:
+            for page in self.clients.boto.get_paginator("list_objects_v2").paginate(**query):
+                yield from page.get("Contents", ())
+        except BOTO_ERRORS as error:
+            raise from_boto(error, self.place) from None
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See :meth:`Store.read`."""
+        if key.isprintable():
+            yield from super().read(key)
+            return
+        try:
+            body = self.clients.boto.get_object(**self.named(key))["Body"]
+            with body:
+                yield from body.iter_chunks(PIECE_BYTES)
+        except BOTO_ERRORS as error:
+            raise from_boto(error, self.place, key) from None
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :meth:`Store.delete`."""
+        plain: list[str] = []
+        for key in keys:
+            if key.isprintable():
+                plain.append(key)
+                continue
+            try:
+                self.clients.boto.delete_object(**self.named(key))
+            except BOTO_ERRORS as error:
+                raise from_boto(error, self.place, key) from None
+        super().delete(plain)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """See :meth:`Store.abort_upload`."""
+        abort_uploads(self, key, upload_id)
+
+    def close(self) -> None:
+        """See :meth:`Store.close`."""
+        self.multipart.close()
+        self.clients.boto.close()

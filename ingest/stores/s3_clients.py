@@ -1,0 +1,136 @@
+"""Both clients of an S3 store, from one session: obstore's for the many small calls, boto3's for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ProfileNotFound
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.store import S3Store as Client
+
+from ingest.config import Destination, UploadConfig
+from ingest.errors import ConfigError, StoreRefused
+from ingest.stores.objects import CONNECT_TIMEOUT_S, NO_RETRIES, client_options
+from ingest.stores.vendor_errors import Place, from_boto
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CREDENTIALS_TTL = timedelta(minutes=5)
+"""How long obstore keeps credentials before it asks boto3 again, which renews them 10 minutes before they end."""
+READ_TIMEOUT_S = 60
+"""How long boto3 waits for a socket that neither takes nor gives a byte."""
+
+
+@dataclass
+class S3Clients:
+    """The clients for one destination. Made in the process that uses them, and safe in all its threads.
+
+    Raises:
+        StoreRefused: the profile does not exist, or no credentials are found.
+        ConfigError: neither the destination nor the profile names a region, and the server is AWS.
+    """
+
+    destination: Destination
+    upload: UploadConfig
+    bucket: str
+    prefix: str
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        named = self.destination
+        place = Place(named.url, named.endpoint_url, named.profile)
+        try:
+            core = botocore.session.Session(profile=named.profile)
+            self.session = boto3.Session(botocore_session=core, region_name=named.region)
+            credentials = self.session.get_credentials()
+            self._ca_bundle = core.get_config_variable("ca_bundle")
+        except ProfileNotFound:
+            raise StoreRefused(
+                f"{place}: there is no profile {named.profile!r} here",
+                hint="`aws configure --profile` makes one",
+            ) from None
+        except BotoCoreError as error:
+            raise from_boto(error, place) from None
+        if credentials is None:
+            raise StoreRefused(
+                f"{place}: no credentials were found",
+                hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in destination.profile",
+            )
+        self.place = Place(named.url, self.endpoint, named.profile)
+
+    @cached_property
+    def endpoint(self) -> str | None:
+        """The server that is not AWS, as the destination, the profile or AWS_ENDPOINT_URL names it."""
+        if self.destination.endpoint_url is not None:
+            return self.destination.endpoint_url.rstrip("/")
+        url = str(
+            self._make_boto(self.session.region_name or "us-east-1", path_style=False).meta.endpoint_url
+        )
+        host = url.partition("://")[2].partition("/")[0]
+        return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url.rstrip("/")
+
+    @cached_property
+    def region(self) -> str:
+        """The region to sign for; servers that are not AWS take ``us-east-1`` where none is named."""
+        region = self.session.region_name
+        if region is None and self.endpoint is None:
+            raise ConfigError(
+                "names no region, and neither does the profile",
+                place="destination.region",
+                hint="give the bucket's region, such as us-east-1, or set AWS_REGION",
+            )
+        return region or "us-east-1"
+
+    @property
+    def boto(self) -> S3Client:
+        """The boto3 client, made when first needed."""
+        with self._lock:
+            return self._boto
+
+    @cached_property
+    def _boto(self) -> S3Client:
+        return self._make_boto(self.region, path_style=self.endpoint is not None)
+
+    def _make_boto(self, region: str, *, path_style: bool) -> S3Client:
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"} if path_style else None,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            retries={"total_max_attempts": 1},
+            max_pool_connections=self.upload.threads + 4,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        return self.session.client(
+            "s3", region_name=region, endpoint_url=self.destination.endpoint_url, config=config
+        )
+
+    def obstore(self, *, sha256: bool) -> Client:
+        """An obstore client; with ``sha256`` every put carries the SHA-256 header for the server to check."""
+        named: dict[str, Any] = {"checksum_algorithm": "sha256"} if sha256 else {}
+        if self.endpoint is not None:
+            named["endpoint"] = self.endpoint
+        elif "." not in self.bucket:
+            domain = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
+            named["endpoint"] = f"https://{self.bucket}.s3.{self.region}.{domain}"
+        return Client(
+            self.bucket,
+            prefix=self.prefix or None,
+            region=self.region,
+            virtual_hosted_style_request=self.endpoint is None and "." not in self.bucket,
+            client_options=client_options(
+                self.upload, allow_http=(self.endpoint or "").startswith("http://"), ca_bundle=self._ca_bundle
+            ),
+            retry_config=NO_RETRIES,
+            credential_provider=Boto3CredentialProvider(self.session, ttl=CREDENTIALS_TTL),
+            **named,
+        )

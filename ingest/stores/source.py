@@ -1,0 +1,106 @@
+"""Reading a local file that is to be stored: in pieces, hashed on the way, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ingest.errors import SourceChanged, SourceMissing, SourceUnreadable
+from ingest.stores.base import ObjectMeta
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading; faults of opening and reading it are the item's.
+
+    Raises:
+        SourceMissing: it is not there.
+        SourceUnreadable: it may not be read, or reading failed.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise source_error(error, path) from None
+    with file:
+        yield file
+
+
+def read_piece(file: BinaryIO, size_bytes: int, path: Path) -> bytes:
+    """The next ``size_bytes``, or fewer at the end.
+
+    Raises:
+        SourceUnreadable: the medium failed.
+    """
+    try:
+        return file.read(size_bytes)
+    except OSError as error:
+        raise source_error(error, path) from None
+
+
+def hashed_pieces(
+    path: Path, meta: ObjectMeta, piece_bytes: int, check: Callable[[], None]
+) -> Iterator[bytes]:
+    """The file in pieces, with ``check()`` before each; fails at its end where it is not what ``meta`` says.
+
+    Raises:
+        SourceChanged: the SHA-256 of what was read is not ``meta.sha256``.
+        SourceMissing, SourceUnreadable: as :func:`opened`.
+    """
+    sha256 = hashlib.sha256()
+    with opened(path) as file:
+        while True:
+            check()
+            piece = read_piece(file, piece_bytes, path)
+            if not piece:
+                break
+            sha256.update(piece)
+            yield piece
+    ensure_unchanged(sha256.hexdigest(), meta, path)
+
+
+def read_whole(path: Path, meta: ObjectMeta) -> bytes:
+    """The whole of a small file.
+
+    Raises:
+        SourceChanged, SourceMissing, SourceUnreadable: as :func:`hashed_pieces`.
+    """
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise source_error(error, path) from None
+    ensure_unchanged(hashlib.sha256(body).hexdigest(), meta, path)
+    return body
+
+
+def size_of(path: Path) -> int:
+    """The file's size in bytes.
+
+    Raises:
+        SourceMissing, SourceUnreadable: as :func:`opened`.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise source_error(error, path) from None
+
+
+def ensure_unchanged(sha256: str, meta: ObjectMeta, path: Path) -> None:
+    """Fail where ``sha256`` is not that of ``meta``.
+
+    Raises:
+        SourceChanged: it is not.
+    """
+    if sha256 != meta.sha256:
+        raise SourceChanged(
+            f"{path} has changed since it was first read", hint="`ingest retry` takes it as it is now"
+        )
+
+
+def source_error(error: OSError, path: Path) -> SourceMissing | SourceUnreadable:
+    """The item's error for a file that cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return SourceMissing(f"{path} is not there")
+    return SourceUnreadable(f"{path} cannot be read: {error.strerror or error}")

@@ -1,0 +1,183 @@
+"""The one boundary at which the errors of obstore, boto3 and the file system become ours.
+
+No message holds a credential, a signed URL or a query string: only a status, the server's own code for
+it, and the place.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+
+from botocore import exceptions as boto
+from obstore import exceptions as obs
+
+from ingest.errors import (
+    BucketMissing,
+    ChecksumMismatch,
+    ItemError,
+    KeyConflict,
+    KeyInvalid,
+    ObjectExists,
+    ObjectMissing,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnreachable,
+)
+
+OBSTORE_ERRORS = (obs.BaseError, OSError, ValueError)
+"""What obstore raises on purpose."""
+BOTO_ERRORS = (boto.ClientError, boto.BotoCoreError)
+"""What boto3 raises on purpose."""
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,60})</Code>")
+
+_BY_CODE: dict[str, type[StoreError]] = {
+    **dict.fromkeys(["NoSuchBucket", "InvalidBucketName", "ContainerNotFound"], BucketMissing),
+    **dict.fromkeys(["NoSuchKey", "NoSuchUpload", "BlobNotFound"], ObjectMissing),
+    **dict.fromkeys(
+        "AccessDenied AllAccessDisabled AccountProblem ExpiredToken InvalidAccessKeyId InvalidSecurity InvalidToken "
+        "NotSignedUp RequestTimeTooSkewed SignatureDoesNotMatch TokenRefreshRequired AuthorizationHeaderMalformed "
+        "AuthenticationFailed UnauthorizedAccess PermanentRedirect IllegalLocationConstraintException".split(),
+        StoreRefused,
+    ),
+    **dict.fromkeys("QuotaExceeded XMinioStorageFull InsufficientStorage".split(), StoreFull),
+    **dict.fromkeys(
+        "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch Md5Mismatch".split(),
+        ChecksumMismatch,
+    ),
+    **dict.fromkeys(
+        "SlowDown RequestTimeout IncompleteBody InternalError OperationAborted".split(), StoreUnreachable
+    ),
+    **dict.fromkeys("PreconditionFailed ConditionalRequestConflict BlobAlreadyExists".split(), ObjectExists),
+}
+_BY_STATUS: dict[int, type[StoreError]] = {
+    301: StoreRefused,
+    307: StoreRefused,
+    401: StoreRefused,
+    403: StoreRefused,
+    404: ObjectMissing,
+    408: StoreUnreachable,
+    409: ObjectExists,
+    412: ObjectExists,
+    429: StoreUnreachable,
+    507: StoreFull,
+}
+_BY_ERRNO: dict[int, type[StoreError]] = {
+    **dict.fromkeys([errno.ENOSPC, errno.EDQUOT], StoreFull),
+    **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EROFS], StoreRefused),
+    errno.ENOENT: ObjectMissing,
+    errno.EEXIST: ObjectExists,
+}
+_HINTS: dict[str, str] = {
+    "InvalidAccessKeyId": "the access key is unknown there; check AWS_ACCESS_KEY_ID or the profile",
+    "SignatureDoesNotMatch": "the secret does not belong to the access key; check AWS_SECRET_ACCESS_KEY or the profile",
+    "ExpiredToken": "the credentials have expired; log in again (`aws sso login`) or renew AWS_SESSION_TOKEN",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it (`timedatectl` shows it)",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set destination.region",
+    "PermanentRedirect": "the bucket is in another region; set destination.region",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store is, for messages: its URL, its endpoint where that is not the vendor's own, its profile."""
+
+    url: str
+    endpoint: str | None = None
+    profile: str | None = None
+
+    def __str__(self) -> str:
+        return self.url + (f" at {self.endpoint}" if self.endpoint else "")
+
+    @property
+    def credentials(self) -> str:
+        """Where its credentials come from, for hints."""
+        return (
+            f"the profile {self.profile!r}" if self.profile else "the AWS_* variables or the default profile"
+        )
+
+
+def from_obstore(error: Exception, place: Place, key: str | None = None) -> StoreError:
+    """Our error for one that obstore raised about ``key`` at ``place``."""
+    text = str(error).partition("\n\nDebug source:")[0]
+    code, status = _CODE.search(text), _STATUS.search(text)
+    if status is not None:
+        return answered(int(status[1]), code[1] if code else "", place, key)
+    if isinstance(error, obs.UnauthenticatedError | obs.PermissionDeniedError):
+        return _refused(place, "no usable credentials could be had")
+    if isinstance(error, FileNotFoundError):
+        return _named(ObjectMissing, place, key, "there is no such object")
+    if isinstance(error, obs.AlreadyExistsError | obs.PreconditionError):
+        return _named(ObjectExists, place, key, "there is an object already")
+    if isinstance(error, obs.GenericError | OSError):
+        return unreachable(place)
+    return _named(StoreError, place, key, f"the client refused with {type(error).__name__}")
+
+
+def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreError:
+    """Our error for one that boto3 raised about ``key`` at ``place``."""
+    if isinstance(error, boto.ClientError):
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return answered(status, error.response.get("Error", {}).get("Code", ""), place, key)
+    if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | boto.ResponseStreamingError):
+        return unreachable(place)
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
+        return _refused(place, "no credentials were found")
+    if isinstance(error, boto.ParamValidationError | boto.InvalidEndpointConfigurationError):
+        return _named(StoreError, place, key, f"the client refused with {type(error).__name__}")
+    return _refused(place, f"no usable credentials could be had ({type(error).__name__})")
+
+
+def answered(status: int, code: str, place: Place, key: str | None = None) -> StoreError:
+    """Our error for an answer with this HTTP status and this code of the server's ("" where it gave none)."""
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    said = str(status) if code in ("", str(status)) else f"{status} {code}"
+    if kind is None:
+        kind = StoreUnreachable if status >= 500 else StoreError
+    if kind is BucketMissing:
+        return BucketMissing(
+            f"{place}: the bucket does not exist ({said})",
+            hint="check destination.url, or create the bucket first",
+        )
+    if kind is StoreRefused:
+        return _refused(place, f"the server refused ({said})", hint=_HINTS.get(code))
+    if kind is StoreFull:
+        return StoreFull(
+            f"{place}: no space or quota is left ({said})", hint="free some; the work goes on by itself"
+        )
+    return _named(kind, place, key, f"the server answered {said}")
+
+
+def unreachable(place: Place) -> StoreUnreachable:
+    """Our error for a connection that cannot be made, broke, or timed out."""
+    return StoreUnreachable(
+        f"{place}: no answer", hint="check the network, and destination.endpoint_url where it is not AWS"
+    )
+
+
+def from_os(error: OSError, place: Place, key: str | None = None) -> StoreError | ItemError:
+    """Our error for one that the file system of a ``file://`` store raised."""
+    said = error.strerror or type(error).__name__
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+        return KeyConflict(f"{key!r} needs a folder where a file or a link lies, or the other way round")
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL) and key is not None:
+        return KeyInvalid(f"{place} cannot hold the key {key!r}: {said}")
+    kind = _BY_ERRNO.get(error.errno or 0, StoreUnreachable)
+    hint = "free some space; the work goes on by itself" if kind is StoreFull else None
+    return _named(kind, place, key, said, hint=hint)
+
+
+def _refused(place: Place, what: str, hint: str | None = None) -> StoreRefused:
+    return StoreRefused(
+        f"{place}: {what}", hint=hint or f"check {place.credentials}, and what they may do there"
+    )
+
+
+def _named(
+    kind: type[StoreError], place: Place, key: str | None, what: str, *, hint: str | None = None
+) -> StoreError:
+    return kind(f"{place}: {what}" if key is None else f"{place}: {what} (key {key!r})", hint=hint)

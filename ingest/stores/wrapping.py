@@ -1,0 +1,69 @@
+"""The base of what wraps a store: everything goes through, and one overrides what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ingest.stores.base import Capabilities, ObjectInfo, ObjectMeta, Store, Stored, Transfer
+
+
+class WrappedStore(Store):
+    """A store that hands every call to another."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def url(self) -> str:  # type: ignore[override]
+        """The wrapped store's."""
+        return self._store.url
+
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]
+        """The wrapped store's."""
+        return self._store.capabilities
+
+    def probe(self) -> Capabilities:
+        """See :meth:`Store.probe`."""
+        return self._store.probe()
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        """See :meth:`Store.put`."""
+        return self._store.put(key, body, meta, if_absent=if_absent)
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Stored:
+        """See :meth:`Store.put_file`."""
+        return self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See :meth:`Store.stat`."""
+        return self._store.stat(key)
+
+    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """See :meth:`Store.list`."""
+        return self._store.list(prefix, after=after)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See :meth:`Store.read`."""
+        return self._store.read(key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :meth:`Store.delete`."""
+        self._store.delete(keys)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """See :meth:`Store.abort_upload`."""
+        self._store.abort_upload(key, upload_id)
+
+    def close(self) -> None:
+        """See :meth:`Store.close`."""
+        self._store.close()
