@@ -42,7 +42,13 @@ class Feeder:
     """Feeds one job. Belongs to whoever holds the coordinator's duty; a second one does no harm."""
 
     def __init__(
-        self, config: JobConfig, ledger: Ledger, queue: JobQueue, processors: Processors, keys: KeyMaker, grid: Grid | None
+        self,
+        config: JobConfig,
+        ledger: Ledger,
+        queue: JobQueue,
+        processors: Processors,
+        keys: KeyMaker,
+        grid: Grid | None,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -65,7 +71,9 @@ class Feeder:
             return False
         batches_at_once = min(room, BATCHES_AT_ONCE)
         if self._grid is not None:
-            return self._feed_tiles(self._grid, counts, batches_at_once if room < BATCHES_AT_ONCE else min(room, 5000))
+            return self._feed_tiles(
+                self._grid, counts, batches_at_once if room < BATCHES_AT_ONCE else min(room, 5000)
+            )
         return self._feed_files(counts, fields.get("cursor", ""), batches_at_once)
 
     def _feed_tiles(self, grid: Grid, counts: Counts, batches_at_once: int) -> bool:
@@ -74,7 +82,9 @@ class Feeder:
         stop = min(total, counts.batches + batches_at_once)
         items = min(len(grid), stop * batch_items) - min(len(grid), counts.batches * batch_items)
         payloads = [b""] * (stop - counts.batches)
-        return self._record(counts.batches, payloads, items=items, size_bytes=0, cursor=str(stop), last=stop == total)
+        return self._record(
+            counts.batches, payloads, items=items, size_bytes=0, cursor=str(stop), last=stop == total
+        )
 
     def _feed_files(self, counts: Counts, cursor: str, batches_at_once: int) -> bool:
         if self._cuts is None or self._stands_at != counts.batches:
@@ -87,12 +97,16 @@ class Feeder:
         payloads = [pack_items(cut.items) for cut in cuts]
         items = sum(len(cut.items) for cut in cuts)
         size_bytes = sum(cut.size_bytes for cut in cuts)
-        return self._record(counts.batches, payloads, items=items, size_bytes=size_bytes, cursor=cursor, last=last)
+        return self._record(
+            counts.batches, payloads, items=items, size_bytes=size_bytes, cursor=cursor, last=last
+        )
 
     def _record(
         self, batches: int, payloads: list[bytes], *, items: int, size_bytes: int, cursor: str, last: bool
     ) -> bool:
-        answer = self._ledger.feed(batches, payloads, items=items, size_bytes=size_bytes, cursor=cursor, last=last)
+        answer = self._ledger.feed(
+            batches, payloads, items=items, size_bytes=size_bytes, cursor=cursor, last=last
+        )
         if answer != 1:
             self._cuts = None
             return answer == 0
@@ -136,7 +150,9 @@ class Feeder:
         batch: list[FileItem] = []
         size_bytes = 0
         for item in items:
-            if batch and (len(batch) >= limits.batch_items or size_bytes + (item.size_bytes or 0) > limits.batch_bytes):
+            if batch and (
+                len(batch) >= limits.batch_items or size_bytes + (item.size_bytes or 0) > limits.batch_bytes
+            ):
                 yield _Cut(batch)
                 batch, size_bytes = [], 0
             batch.append(item)

@@ -284,7 +284,8 @@ class Job:
         if not counts.enumerated or counts.committed < counts.batches:
             left = counts.batches - counts.committed
             raise JobError(
-                f"job {self.job_id} is {state} with {left} batches to do", hint=f"`ingest join -j {self.job_id}` helps"
+                f"job {self.job_id} is {state} with {left} batches to do",
+                hint=f"`ingest join -j {self.job_id}` helps",
             )
         self.ledger.transition(State.COMPLETING, State.PREPARING, State.UPLOADING, State.UPLOADED)
         self.abort_uploads()
@@ -306,7 +307,9 @@ class Job:
             "ingest_version": __version__,
             "capabilities": self.record.capabilities.to_dict(),
             "config": self.config.model_dump(mode="json", by_alias=True),
-            "failures": [{"item": f.item.name, "error": f.error, "reason": f.reason} for f in self.failures()],
+            "failures": [
+                {"item": f.item.name, "error": f.error, "reason": f.reason} for f in self.failures()
+            ],
         }
 
 
@@ -346,8 +349,12 @@ def check(raw: Mapping[str, Any], base_dir: Path, settings: Settings) -> JobConf
     Raises:
         ConfigError: see :func:`create`.
     """
-    config = resolve_processors(parse_config(raw, base_dir=base_dir.absolute()), settings, base_dir.absolute())
-    processors = load_processors(config, make_context(config, "preview", int(time.time()), settings), settings)
+    config = resolve_processors(
+        parse_config(raw, base_dir=base_dir.absolute()), settings, base_dir.absolute()
+    )
+    processors = load_processors(
+        config, make_context(config, "preview", int(time.time()), settings), settings
+    )
     processors.path.check()
     processors.tile.check()
     processors.close()

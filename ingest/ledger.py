@@ -151,7 +151,9 @@ class Tally:
 
 def pack_items(items: Sequence[Item]) -> bytes:
     """Items as compressed JSON: a batch's payload."""
-    return zstandard.compress(json.dumps([item.encode() for item in items], separators=(",", ":")).encode(), 3)
+    return zstandard.compress(
+        json.dumps([item.encode() for item in items], separators=(",", ":")).encode(), 3
+    )
 
 
 def unpack_items(payload: bytes) -> list[Item]:
@@ -195,7 +197,9 @@ class Ledger:
         with redis_errors(self.url):
             raw = cast("dict[bytes, bytes]", self.client.hgetall(self.key()))
         if not raw:
-            raise JobNotFound(f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs")
+            raise JobNotFound(
+                f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs"
+            )
         fields = {name.decode(): value.decode() for name, value in raw.items()}
         made_by = int(fields.get("format", LEDGER_FORMAT))
         if made_by > LEDGER_FORMAT:
@@ -238,7 +242,9 @@ class Ledger:
         with redis_errors(self.url):
             state = cast("bytes | None", self.client.hget(self.key(), "state"))
         if state is None:
-            raise JobNotFound(f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs")
+            raise JobNotFound(
+                f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs"
+            )
         return State(state.decode())
 
     def snapshot(self) -> tuple[State, Counts, dict[str, str]]:
@@ -271,7 +277,14 @@ class Ledger:
             self.client.hset(self.key(), mapping=fields)
 
     def feed(
-        self, expected_batches: int, payloads: Sequence[bytes], *, items: int, size_bytes: int, cursor: str, last: bool
+        self,
+        expected_batches: int,
+        payloads: Sequence[bytes],
+        *,
+        items: int,
+        size_bytes: int,
+        cursor: str,
+        last: bool,
     ) -> int:
         """Record batches that follow the first ``expected_batches``. An empty payload is an arithmetic batch.
 
@@ -315,7 +328,9 @@ class Ledger:
         """
         names, amounts = list(tally.counters), list(tally.counters.values())
         failures = [
-            text for index, failure in tally.failures.items() for text in (f"{batch}:{index}", failure.encode())
+            text
+            for index, failure in tally.failures.items()
+            for text in (f"{batch}:{index}", failure.encode())
         ]
         parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "failures"]
         return int(self._run(scripts.COMMIT, parts, [batch, len(names), *names, *amounts, *failures])) == 1

@@ -93,7 +93,9 @@ def encode_part(rows: Iterable[Row]) -> bytes:
         else [_text(getattr(row, name)) for row in listed]
         for name in SCHEMA.names
     }
-    table = pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA)
+    table = pa.table(
+        {name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA
+    )
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
@@ -200,7 +202,10 @@ def _tables(manifest: pq.ParquetFile) -> Iterator[pa.Table]:
 
 def _write(tables: Iterable[pa.Table], batches: int, parquet: Path, sums: Path) -> None:
     schema = SCHEMA.with_metadata({BATCHES_FIELD: str(batches).encode()})
-    with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, sums.open("w", encoding="utf-8") as text:
+    with (
+        pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
+        sums.open("w", encoding="utf-8") as text,
+    ):
         waiting: list[pa.Table] = []
         rows = 0
         for table in tables:
@@ -240,4 +245,3 @@ def read_manifest(store: Store, job_id: str, scratch_dir: Path) -> Iterator[Mapp
             raise ObjectMissing(f"{store.url} has no manifest of job {job_id}", hint="is the job complete?")
         for table in _tables(manifest):
             yield from table.to_pylist()
-

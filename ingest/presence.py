@@ -98,7 +98,9 @@ class Rate:
         elapsed_s = at_s - first.at_s
         if elapsed_s <= 0:
             return 0.0, 0.0
-        return max(0.0, (items - first.items) / elapsed_s), max(0.0, (size_bytes - first.size_bytes) / elapsed_s)
+        return max(0.0, (items - first.items) / elapsed_s), max(
+            0.0, (size_bytes - first.size_bytes) / elapsed_s
+        )
 
 
 class Presence:
@@ -140,7 +142,9 @@ class Presence:
             pipe.pexpire(self._node_key(node), int(NODE_TTL_S * 1000))
             state, pause, stopping, *_ = pipe.execute()
         return Orders(
-            State(state.decode()) if state else State.CANCELLED, _text(pause), stopping.decode() if stopping else ""
+            State(state.decode()) if state else State.CANCELLED,
+            _text(pause),
+            stopping.decode() if stopping else "",
         )
 
     def totals(self, node: str) -> tuple[int, int]:
@@ -153,7 +157,10 @@ class Presence:
     def nodes(self) -> list[NodeInfo]:
         """The nodes that are there now, by name. Those whose record has expired are forgotten."""
         with redis_errors(self._ledger.url):
-            names = [name.decode() for name in cast("list[bytes]", self._client.zrange(self._ledger.key("nodes"), 0, -1))]
+            names = [
+                name.decode()
+                for name in cast("list[bytes]", self._client.zrange(self._ledger.key("nodes"), 0, -1))
+            ]
             pipe = self._client.pipeline(transaction=False)
             for name in names:
                 pipe.hgetall(self._node_key(name))

@@ -84,7 +84,12 @@ class JobQueue:
                 for batch in batches:
                     headers, properties, body = _message(self._app, self._ledger.job_id, batch)
                     producer.publish(
-                        body, exchange="", routing_key=self._name, headers=headers, serializer="json", **properties
+                        body,
+                        exchange="",
+                        routing_key=self._name,
+                        headers=headers,
+                        serializer="json",
+                        **properties,
                     )
 
     def waiting(self) -> int:
@@ -98,11 +103,16 @@ class JobQueue:
         with redis_errors(self._ledger.url):
             queued = cast("list[bytes]", client.lrange(self._name, 0, -1))
             leased = cast("list[bytes]", client.hvals(f"{self._name}:unacked"))
-        return {_batch_of(json.loads(text)) for text in queued} | {_batch_of(json.loads(text)[0]) for text in leased}
+        return {_batch_of(json.loads(text)) for text in queued} | {
+            _batch_of(json.loads(text)[0]) for text in leased
+        }
 
     def purge(self) -> None:
         """Delete the queue with all its messages and leases."""
-        keys = [self._name, *(f"{self._name}:{part}" for part in ("unacked", "unacked_index", "unacked_mutex"))]
+        keys = [
+            self._name,
+            *(f"{self._name}:{part}" for part in ("unacked", "unacked_index", "unacked_mutex")),
+        ]
         bindings = [f"_kombu.binding.{self._name}", f"_kombu.binding_permanent.{self._name}"]
         with redis_errors(self._ledger.url):
             self._ledger.client.delete(*keys, *bindings)
@@ -111,7 +121,12 @@ class JobQueue:
 def _message(app: Celery, job_id: str, batch: int) -> tuple[dict[str, Any], dict[str, Any], Sequence[Any]]:
     task_id = f"{job_id}.{batch}"
     headers, properties, body, _ = app.amqp.as_task_v2(
-        task_id, TASK_NAME, args=(job_id, batch), argsrepr=f"({batch})", kwargsrepr="", create_sent_event=False
+        task_id,
+        TASK_NAME,
+        args=(job_id, batch),
+        argsrepr=f"({batch})",
+        kwargsrepr="",
+        create_sent_event=False,
     )
     return headers, properties, body
 

@@ -88,4 +88,6 @@ def register() -> None:
 def broker_url(url: str) -> str:
     """kombu's form of a Redis URL in redis-py's form."""
     scheme, _, rest = url.partition("://")
-    return {"redis": "ingestredis://", "rediss": "ingestrediss://", "unix": "ingestredis+socket://"}[scheme] + rest
+    return {"redis": "ingestredis://", "rediss": "ingestrediss://", "unix": "ingestredis+socket://"}[
+        scheme
+    ] + rest

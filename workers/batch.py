@@ -15,7 +15,16 @@ from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ingest.errors import ConfigError, IngestError, ItemError, KeyConflict, RedisError, SourceMissing, StoreError, Stopped
+from ingest.errors import (
+    ConfigError,
+    IngestError,
+    ItemError,
+    KeyConflict,
+    RedisError,
+    SourceMissing,
+    StoreError,
+    Stopped,
+)
 from ingest.items import FileItem, Item, Tile
 from ingest.ledger import FailedItem, Tally
 from ingest.manifest import Row
@@ -171,7 +180,9 @@ def _open_and_send(kit: Kit, hand: _InHand, existing: Mapping[str, ObjectInfo], 
     for upload in processors.tile.uploads(Source(item, path, origin)):
         key = kit.keys.key(item, upload.fields)
         if key in claimed:
-            raise KeyConflict(f"two uploads have the key {key!r}", hint="make destination.key tell them apart")
+            raise KeyConflict(
+                f"two uploads have the key {key!r}", hint="make destination.key tell them apart"
+            )
         claimed.add(key)
         future = kit.executor.submit(kit.uploader.store, item, key, upload, existing)
         hand.uploads.append((upload, future))
@@ -218,7 +229,9 @@ def _succeed(
     item = hand.item
     size_bytes = item.size_bytes if isinstance(item, FileItem) else None
     stored = [outcome for _, outcome in outcomes if outcome.status == "stored"]
-    source_bytes = size_bytes if size_bytes is not None else sum(outcome.size_bytes for _, outcome in outcomes)
+    source_bytes = (
+        size_bytes if size_bytes is not None else sum(outcome.size_bytes for _, outcome in outcomes)
+    )
     result.count(
         done=int(bool(stored)),
         skipped=int(not stored),

@@ -56,7 +56,9 @@ def make_kit(job: Job, node: str) -> Kit:
     watch = Watch.of(job.presence, node, os.getpid())
     store = RetryingStore(job.store, config.upload.retries, watch.check)
     limited = (
-        LimitedStore(store, config.upload.bandwidth_bytes_per_s) if config.upload.bandwidth_bytes_per_s else store
+        LimitedStore(store, config.upload.bandwidth_bytes_per_s, watch.check)
+        if config.upload.bandwidth_bytes_per_s
+        else store
     )
     patient = PatientStore(
         limited, watch, lambda reason: job.presence.pause(reason, node), lambda: job.presence.go_on()

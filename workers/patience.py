@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ingest.errors import ObjectExists, ObjectMissing, RedisFull, RedisUnreachable, StoreError
 from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer
-from ingest.stores.delegate import DelegatingStore
+from ingest.stores.wrapping import WrappedStore
 from ingest.workers.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def backoff_s(attempt: int, longest_s: float = LONGEST_WAIT_S) -> float:
     return step_s * random.uniform(0.5, 1.0)
 
 
-class PatientStore(DelegatingStore):
+class PatientStore(WrappedStore):
     """A store that never gives up: while it is down or refuses, the whole job waits and says why.
 
     Only what an item causes comes through: :class:`ObjectExists`, :class:`ObjectMissing` and item errors.
@@ -40,29 +40,39 @@ class PatientStore(DelegatingStore):
         go_on: ends that.
     """
 
-    def __init__(self, store: Store, watch: Watch, pause: Callable[[str], None], go_on: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, watch: Watch, pause: Callable[[str], None], go_on: Callable[[], None]
+    ) -> None:
         super().__init__(store)
         self._watch = watch
         self._pause = pause
         self._go_on = go_on
 
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
-        return self._patiently(lambda: self.inner.put(key, body, meta, if_absent=if_absent))
+        return self._patiently(lambda: self._store.put(key, body, meta, if_absent=if_absent))
 
     def put_file(
-        self, key: str, path: Path, meta: ObjectMeta, *, if_absent: bool = False, transfer: Transfer | None = None
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
     ) -> Stored:
         return self._patiently(
-            lambda: self.inner.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+            lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
         )
 
     def stat(self, key: str) -> ObjectInfo | None:
-        return self._patiently(lambda: self.inner.stat(key))
+        return self._patiently(lambda: self._store.stat(key))
 
     def first_listed(self, prefix: str, after: str | None, limit: int) -> list[ObjectInfo]:
         """At most ``limit`` objects of a listing, which is begun again after a fault."""
         return self._patiently(
-            lambda: [info for info, _ in zip(self.inner.list(prefix, after=after), range(limit), strict=False)]
+            lambda: [
+                info for info, _ in zip(self._store.list(prefix, after=after), range(limit), strict=False)
+            ]
         )
 
     def _patiently(self, operation: Callable[[], T]) -> T:

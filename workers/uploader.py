@@ -61,7 +61,12 @@ class Uploader:
     """Stores uploads. May be used from many threads at once."""
 
     def __init__(
-        self, store: PatientStore, policy: UploadPolicy, budget: BytesBudget, watch: Watch, records: UploadRecords
+        self,
+        store: PatientStore,
+        policy: UploadPolicy,
+        budget: BytesBudget,
+        watch: Watch,
+        records: UploadRecords,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -142,7 +147,9 @@ class Uploader:
         if info is None:
             return None
         mine = info.metadata.get("ingest-item", "")
-        ours = mine == meta.metadata["ingest-item"] or (not self._policy.knows_writer and self._policy.was_empty)
+        ours = mine == meta.metadata["ingest-item"] or (
+            not self._policy.knows_writer and self._policy.was_empty
+        )
         if mine.startswith(f"{self._policy.job_id}/") and not ours:
             raise KeyConflict(
                 f"another item of this job was stored under {key!r} already",
@@ -154,7 +161,9 @@ class Uploader:
                 hint="set destination.on_existing to 'overwrite' to replace it, or another destination.key",
             )
         if self._policy.on_existing == "fail" and not ours:
-            raise KeyConflict(f"{key!r} exists already, with the same content, and destination.on_existing is 'fail'")
+            raise KeyConflict(
+                f"{key!r} exists already, with the same content, and destination.on_existing is 'fail'"
+            )
         status: Literal["stored", "skipped"] = "stored" if ours else "skipped"
         return Outcome(key, size_bytes, meta.sha256, info.etag, meta.content_type, status)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import click
+from pydantic import BaseModel
 
 from ingest.cli.config_arg import load_settings
 from ingest.cli.output import emit_json, table
@@ -112,7 +113,7 @@ def describe(kind: Kind, name: str, settings: Settings) -> Plugin:
     return Plugin(name, kind, summary, text, list(parameters(model)) if model else [])
 
 
-def parameters(model: type[Params]) -> Iterator[Parameter]:
+def parameters(model: type[BaseModel]) -> Iterator[Parameter]:
     """The parameters that a model declares."""
     schema = model.model_json_schema(mode="validation")
     for name, field in schema.get("properties", {}).items():

@@ -1,0 +1,46 @@
+"""``ingest cancel``: stop a job everywhere."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ingest.cli.config_arg import load_settings
+from ingest.cli.job_arg import job_option, open_job
+from ingest.cli.output import note
+from ingest.errors import ConfigError
+from ingest.ledger import State
+
+
+@click.command("cancel")
+@job_option
+@click.option("--delete-uploaded", is_flag=True, help="Delete the objects that this job stored, too.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
+    """Stop a job for good: all nodes stop within seconds, its queue is purged, half-done uploads are aborted.
+
+    What was stored stays, unless --delete-uploaded is given. Sources are never touched.
+
+    \b
+    Example:
+      ingest cancel -j k7f3q2xm
+      ingest cancel -j k7f3q2xm --delete-uploaded --yes
+    """
+    job = open_job(job_id, load_settings())
+    stored = job.status().counts.objects
+    question = f"Cancel job {job_id} ({job.config.name})"
+    if delete_uploaded:
+        question += (
+            f" and delete the {stored:,} objects or more that it stored below {job.config.destination.url}"
+        )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("nobody is there to ask", hint="add --yes to go on without asking")
+        click.confirm(question + "?", abort=True, err=True)
+    again = job.ledger.state() is State.CANCELLED
+    job.cancel(delete_uploaded=delete_uploaded)
+    note(
+        f"job {job_id} {'was cancelled already' if again else 'is cancelled'}{'; its objects are deleted' if delete_uploaded else ''}"
+    )
+    return 0

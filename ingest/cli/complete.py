@@ -1,0 +1,28 @@
+"""``ingest complete``: end a job that waits for a person's word."""
+
+from __future__ import annotations
+
+import click
+
+from ingest.cli.config_arg import load_settings
+from ingest.cli.job_arg import job_option, open_job
+from ingest.cli.output import printable
+from ingest.cli.screens import end_lines
+
+
+@click.command("complete")
+@job_option
+def command(job_id: str) -> int:
+    """Write the manifest of a job that is 'uploaded', and end it. May be repeated.
+
+    \b
+    Example:
+      ingest create config.json --manual-complete
+      ingest complete -j k7f3q2xm
+    """
+    job = open_job(job_id, load_settings())
+    job.complete()
+    status = job.status()
+    for line in end_lines(status):
+        click.echo(printable(line))
+    return status.exit_code

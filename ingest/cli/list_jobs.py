@@ -1,0 +1,64 @@
+"""``ingest list``: the jobs in this Redis."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from ingest.cli.config_arg import load_settings, open_redis
+from ingest.cli.job_arg import json_option
+from ingest.cli.output import emit_json, note, table
+from ingest.config import Settings
+from ingest.errors import IngestError
+from ingest.job import jobs
+
+
+@click.command("list")
+@json_option
+def command(as_json: bool) -> int:
+    """List all jobs in this Redis, newest first.
+
+    \b
+    Example:
+      ingest list
+      ingest list --json     # an object a line, as `ingest status --json` prints it
+    """
+    settings = load_settings()
+    open_redis(settings)
+    return show_jobs(settings, as_json=as_json)
+
+
+def show_jobs(settings: Settings, *, as_json: bool) -> int:
+    """Print all jobs; returns the exit code."""
+    rows = []
+    for job in jobs(settings):
+        if isinstance(job, IngestError):
+            note(str(job))
+            continue
+        job.expire()
+        status = job.status()
+        if as_json:
+            emit_json(status.to_dict())
+            continue
+        counts = status.counts
+        created = datetime.fromtimestamp(status.created_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        rows.append(
+            (
+                status.job_id,
+                status.name,
+                status.state,
+                created,
+                status.items_total,
+                counts.done,
+                counts.skipped,
+                counts.failed,
+                len(status.nodes),
+            )
+        )
+    if rows:
+        numbers = ["items", "done", "skipped", "failed", "nodes"]
+        table(["job", "name", "state", "created", *numbers], rows, right=numbers)
+    elif not as_json:
+        note("there are no jobs in this Redis yet; `ingest create` makes one")
+    return 0

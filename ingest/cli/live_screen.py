@@ -1,0 +1,82 @@
+"""The live view of a job on a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ingest.cli.output import human_bytes, printable
+from ingest.cli.screens import Screen, end_lines, progress_line
+from ingest.job import Status
+from ingest.presence import NodeInfo
+
+NODES_SHOWN = 12
+
+
+class LiveScreen(Screen):
+    """A bar, a line of figures, and a line a node, drawn anew a few times a second."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self._live = Live(console=console or Console(stderr=True), refresh_per_second=4, transient=True)
+        self._trouble = ""
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, status: Status) -> None:
+        self._trouble = ""
+        self._live.update(self._picture(status))
+
+    def trouble(self, text: str) -> None:
+        if text != self._trouble:
+            self._trouble = text
+            self._live.update(Text(printable(text), style="yellow"))
+
+    def _picture(self, status: Status) -> RenderableType:
+        progress = self._meter.read(status)
+        bar = ProgressBar(total=1.0, completed=progress.fraction or 0.0, width=60)
+        if progress.fraction is None:
+            bar = ProgressBar(total=None, width=60, pulse=True)
+        parts: list[RenderableType] = [
+            Text.assemble((f"{printable(status.name)} ", "bold"), (status.job_id, "cyan")),
+            bar,
+            Text(progress_line(progress)),
+        ]
+        if status.pause:
+            parts.append(Text(f"paused: {printable(status.pause)}", style="yellow"))
+        if status.trouble:
+            parts.append(Text(f"trouble: {printable(status.trouble)}", style="yellow"))
+        return Group(*parts, _nodes(status.nodes))
+
+    def end(self, status: Status) -> None:
+        for line in end_lines(status):
+            click.echo(printable(line))
+
+
+def _nodes(nodes: tuple[NodeInfo, ...]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for node in nodes[:NODES_SHOWN]:
+        hand = printable(node.in_hand[0]) if node.in_hand else "-"
+        table.add_row(
+            Text(f"  {printable(node.node)}", style="dim"),
+            f"{node.items_per_s:,.0f} items/s",
+            f"{human_bytes(node.bytes_per_s)}/s",
+            Text("stopping" if node.stopping else hand, overflow="ellipsis", no_wrap=True),
+        )
+    if len(nodes) > NODES_SHOWN:
+        table.add_row(f"  and {len(nodes) - NODES_SHOWN} more nodes")
+    return table

@@ -1,0 +1,150 @@
+"""What a person, or a program, sees of a job while it runs."""
+
+from __future__ import annotations
+
+import abc
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+
+from ingest.cli.output import emit_json, human_bytes, human_duration, note, plural, printable
+from ingest.job import Status
+from ingest.ledger import State
+from ingest.progress import Progress, ProgressMeter
+
+PLAIN_EVERY_S = 5.0
+JSON_EVERY_S = 1.0
+
+
+class Screen(abc.ABC):
+    """Shows a job's progress. Entered while there is something to show."""
+
+    def __init__(self) -> None:
+        self._meter = ProgressMeter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @abc.abstractmethod
+    def show(self, status: Status) -> None:
+        """The job now; called several times a second."""
+
+    def trouble(self, text: str) -> None:
+        """Something is waited for."""
+
+    def remark(self, text: str) -> None:
+        """A word to the person."""
+        note(text)
+
+    @abc.abstractmethod
+    def end(self, status: Status) -> None:
+        """The job has ended, or waits for ``ingest complete``."""
+
+
+class JsonScreen(Screen):
+    """One object a line: ``progress`` each second, ``ended`` at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s = 0.0
+
+    def show(self, status: Status) -> None:
+        if time.monotonic() - self._said_s >= JSON_EVERY_S:
+            self._said_s = time.monotonic()
+            emit_json({"event": "progress", **status.to_dict()})
+
+    def end(self, status: Status) -> None:
+        emit_json({"event": "ended", "exit_code": status.exit_code, **status.to_dict()})
+
+
+class PlainScreen(Screen):
+    """A line every few seconds, and one for each change of state, pause or trouble."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s = 0.0
+        self._told = ("", "", "")
+
+    def show(self, status: Status) -> None:
+        progress = self._meter.read(status)
+        news = (str(status.state), status.pause, status.trouble)
+        if news == self._told and time.monotonic() - self._said_s < PLAIN_EVERY_S:
+            return
+        if status.pause and status.pause != self._told[1]:
+            note(f"paused: {status.pause}")
+        if status.trouble and status.trouble != self._told[2]:
+            note(f"trouble: {status.trouble}")
+        self._told = news
+        self._said_s = time.monotonic()
+        note(progress_line(progress))
+
+    def trouble(self, text: str) -> None:
+        if time.monotonic() - self._said_s >= PLAIN_EVERY_S:
+            self._said_s = time.monotonic()
+            note(text)
+
+    def end(self, status: Status) -> None:
+        for line in end_lines(status):
+            click.echo(printable(line))
+
+
+def progress_line(progress: Progress) -> str:
+    """One line: state, items and bytes of total, failed, skipped, rate, time left, nodes."""
+    status, counts = progress.status, progress.status.counts
+    so_far = "" if status.total_is_final else " so far"
+    parts = [f"{status.state}: {progress.items_finished:,} of {status.items_total:,} items{so_far}"]
+    if counts.bytes_listed:
+        parts.append(f"{human_bytes(counts.bytes_done)} of {human_bytes(counts.bytes_listed)}{so_far}")
+    elif counts.bytes_stored:
+        parts.append(f"{human_bytes(counts.bytes_stored)} stored")
+    parts += [
+        f"{count:,} {what}"
+        for count, what in ((counts.failed, "failed"), (counts.skipped, "skipped"))
+        if count
+    ]
+    if progress.items_per_s:
+        parts.append(f"{progress.items_per_s:,.0f} items/s, {human_bytes(progress.bytes_per_s)}/s")
+    if progress.left_s is not None and not status.state.ended:
+        parts.append(f"{human_duration(progress.left_s)} left")
+    parts.append(plural(len(status.nodes), "node"))
+    return ", ".join(parts)
+
+
+def end_lines(status: Status) -> list[str]:
+    """What to say when a job has ended."""
+    counts = status.counts
+    took = f" in {human_duration(max(0, status.ended_s - status.created_s))}" if status.ended_s else ""
+    stored = f"{plural(counts.done, 'item')} stored ({plural(counts.objects, 'object')}, {human_bytes(counts.bytes_stored)})"
+    lines = [f"{status.state}: {stored}, {counts.skipped:,} skipped, {counts.failed:,} failed{took}"]
+    if counts.blank:
+        lines.append(
+            f"  {plural(counts.blank, 'tile')} of these are blank: their source was missing or unreadable"
+        )
+    if status.state in (State.COMPLETE, State.FAILED):
+        lines.append(f"  manifest: {status.destination}/.ingest/{status.job_id}/")
+    if status.state is State.FAILED:
+        lines.append(
+            f"  to see why: ingest failures -j {status.job_id}; to try them again: ingest retry -j {status.job_id}"
+        )
+    if status.state is State.UPLOADED:
+        lines.append(f"  all is uploaded; to end the job: ingest complete -j {status.job_id}")
+    return lines
+
+
+def make_screen(as_json: bool) -> Screen:
+    """The screen that suits: JSON where asked for, live on a terminal, plain lines elsewhere."""
+    if as_json:
+        return JsonScreen()
+    if sys.stderr.isatty():
+        from ingest.cli.live_screen import LiveScreen
+
+        return LiveScreen()
+    return PlainScreen()

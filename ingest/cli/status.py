@@ -1,0 +1,86 @@
+"""``ingest status``: the state, counts and nodes of jobs."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from ingest.cli.config_arg import load_settings, open_redis
+from ingest.cli.job_arg import json_option, open_job
+from ingest.cli.list_jobs import show_jobs
+from ingest.cli.output import emit_json, human_bytes, printable, table
+from ingest.cli.screens import JsonScreen, end_lines, make_screen, progress_line
+from ingest.job import Job, Status
+from ingest.progress import Progress
+
+WATCH_EVERY_S = 0.5
+
+
+@click.command("status")
+@click.option("-j", "--job", "job_id", metavar="ID", help="The job's ID. Without it: all jobs.")
+@click.option("--watch", is_flag=True, help="Go on showing it until the job ends.")
+@json_option
+def command(job_id: str | None, watch: bool, as_json: bool) -> int:
+    """Show the state of a job, how far it is, and who works on it.
+
+    \b
+    Example:
+      ingest status -j k7f3q2xm --watch
+      ingest status -j k7f3q2xm --json     # one object: job_id, name, state, items, bytes, nodes, …
+    """
+    settings = load_settings()
+    if job_id is None:
+        if watch:
+            raise click.UsageError("--watch needs a job: -j ID")
+        open_redis(settings)
+        return show_jobs(settings, as_json=as_json)
+    job = open_job(job_id, settings)
+    if watch:
+        return _watch(job, as_json)
+    status = job.status()
+    if as_json:
+        emit_json(status.to_dict())
+    else:
+        _show(status)
+    return 0
+
+
+def _watch(job: Job, as_json: bool) -> int:
+    screen = JsonScreen() if as_json else make_screen(as_json=False)
+    with screen:
+        while True:
+            status = job.status()
+            screen.show(status)
+            if status.state.ended:
+                break
+            time.sleep(WATCH_EVERY_S)
+    screen.end(status)
+    return 0
+
+
+def _show(status: Status) -> None:
+    click.echo(printable(f"{status.name} ({status.job_id}) -> {status.destination}"))
+    if status.state.ended:
+        for line in end_lines(status):
+            click.echo(printable(line))
+    else:
+        finished = status.counts.done + status.counts.skipped + status.counts.failed
+        click.echo(progress_line(Progress(status, finished, 0.0, 0.0, None, None)))
+    for word, text in (("paused", status.pause), ("trouble", status.trouble)):
+        if text:
+            click.echo(printable(f"{word}: {text}"))
+    if status.nodes:
+        rows = [
+            (
+                n.node,
+                n.processes,
+                f"{n.items_per_s:,.1f}",
+                f"{human_bytes(n.bytes_per_s)}/s",
+                ", ".join(n.in_hand),
+            )
+            for n in status.nodes
+        ]
+        table(
+            ["node", "processes", "items/s", "rate", "in hand"], rows, right=["processes", "items/s", "rate"]
+        )

@@ -1,0 +1,42 @@
+"""``ingest verify``: check what is stored against the manifest."""
+
+from __future__ import annotations
+
+import click
+
+from ingest.cli.config_arg import load_settings
+from ingest.cli.job_arg import job_option, json_option, open_job
+from ingest.cli.output import emit_json, plural, printable
+from ingest.verify import verify
+
+
+@click.command("verify")
+@job_option
+@click.option("--deep", is_flag=True, help="Read every object back and hash it.")
+@json_option
+def command(job_id: str, deep: bool, as_json: bool) -> int:
+    """Compare every object of a completed job with its manifest: there, of the same size and ETag.
+
+    The exit code is 3 where anything is missing or differs.
+
+    \b
+    Example:
+      ingest verify -j k7f3q2xm
+      ingest verify -j k7f3q2xm --deep
+    """
+    job = open_job(job_id, load_settings())
+    count = wrong = 0
+    for finding in verify(job, deep=deep):
+        count += 1
+        if finding.problem:
+            wrong += 1
+            if as_json:
+                emit_json({"event": "problem", "key": finding.key, "problem": finding.problem})
+            else:
+                click.echo(printable(f"{finding.key}: {finding.problem}"))
+    if as_json:
+        emit_json({"event": "verified", "job_id": job_id, "objects": count, "problems": wrong, "deep": deep})
+    else:
+        how = "read back and hashed" if deep else "compared by size and ETag"
+        click.echo(f"{plural(count, 'object')} {how}: {wrong or 'no'} problem{'' if wrong == 1 else 's'}")
+    return 3 if wrong else 0

@@ -1,0 +1,129 @@
+"""Working on a job until it ends: what ``create`` and ``join`` have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+
+from ingest.cli.node_process import HURRY_AFTER_S, STOP_WITHIN_S, NodeProcess
+from ingest.cli.screens import Screen
+from ingest.coordinator import Coordinator
+from ingest.errors import RedisError
+from ingest.job import Job, Status
+from ingest.ledger import State
+
+LOOK_EVERY_S = 0.25
+CANCEL_WITHIN_S = 3.5
+LINGER_S = 2.0
+
+
+@dataclass(slots=True)
+class Asked:
+    """How often a person asked to stop, by Ctrl-C or SIGTERM."""
+
+    times: int = 0
+    wake: threading.Event = field(default_factory=threading.Event)
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self.times += 1
+        self.wake.set()
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Asked]:
+    """Within it, SIGINT and SIGTERM are counted instead of ending the process."""
+    asked = Asked()
+    before = {number: signal.signal(number, asked.hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def work(job: Job, processes: int, screen: Screen) -> int:
+    """Run a node for a job, and the coordinator's duty where it is free, until the job ends.
+
+    Returns:
+        The exit code: 0, 3 or 4 by the job's end; 130 where a person stopped this node.
+
+    Raises:
+        RedisUnreachable: Redis was away for longer than ``INGEST_REDIS_PATIENCE_S``.
+        IngestError: the node ended by itself.
+    """
+    with listening() as asked:
+        node = NodeProcess(job, processes)
+        coordinator = Coordinator(job, node.name)
+        stop = threading.Event()
+        duty = threading.Thread(target=coordinator.run, args=(stop,), name="coordinator", daemon=True)
+        duty.start()
+        try:
+            with screen:
+                status = _watch(job, node, screen, asked)
+            if status is None:
+                return _stop_politely(job, node, screen, asked)
+            _see_off(node, status)
+            screen.end(status)
+            return status.exit_code
+        finally:
+            stop.set()
+            duty.join(LINGER_S)
+            coordinator.let_go()
+            node.kill()
+
+
+def _watch(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> Status | None:
+    """Show the job until it has ended (its last status), or someone asks to stop (None)."""
+    lost_s: float | None = None
+    while not asked.times:
+        try:
+            status = job.status()
+            lost_s = None
+            screen.show(status)
+            if status.state.ended or status.state in (State.CANCELLING, State.UPLOADED):
+                return status
+            node.check()
+        except RedisError as error:
+            lost_s = lost_s or time.monotonic()
+            waited_s = time.monotonic() - lost_s
+            if waited_s > job.settings.redis_patience_s:
+                raise
+            screen.trouble(f"{error.what}; waiting, {waited_s:.0f} s so far")
+        asked.wake.wait(LOOK_EVERY_S)
+    return None
+
+
+def _see_off(node: NodeProcess, status: Status) -> None:
+    """Stop the node of a job that has ended: at once where it was cancelled."""
+    if status.state in (State.CANCELLING, State.CANCELLED, State.EXPIRED):
+        node.hurry()
+        node.wait(CANCEL_WITHIN_S)
+    else:
+        node.ask_to_stop()
+        node.wait(LINGER_S)
+
+
+def _stop_politely(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> int:
+    """First Ctrl-C: finish what is in hand, for at most 30 s. Second: stop at once. Nothing is lost either way."""
+    screen.remark("stopping: finishing what is in hand, at most 30 s; once more to stop at once")
+    node.ask_to_stop()
+    began_s = time.monotonic()
+    hurried = False
+    while not node.wait(0.1):
+        waited_s = time.monotonic() - began_s
+        if not hurried and (asked.times > 1 or waited_s > HURRY_AFTER_S):
+            node.hurry()
+            hurried = True
+            began_s = (
+                min(began_s, time.monotonic() - STOP_WITHIN_S + LINGER_S) if asked.times > 1 else began_s
+            )
+        elif waited_s > STOP_WITHIN_S:
+            break
+    screen.remark(f"stopped; nothing is lost. To go on: ingest join -j {job.job_id}")
+    return 130

@@ -1,0 +1,129 @@
+"""The coordinator's duty: feed the job, find lost batches, complete it. Any node can do it; one at a time does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from functools import cached_property
+
+from ingest.duty import DUTY_TTL_S, Duty
+from ingest.errors import IngestError, JobError, RedisError
+from ingest.feeder import Feeder
+from ingest.job import Job
+from ingest.ledger import State
+from ingest.plugin_loader import Processors
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.2
+LOST_AFTER_S = 3.0
+TROUBLE_WAIT_S = 2.0
+
+
+class Coordinator:
+    """Does the duty whenever this node holds it. Every step may be repeated, and taken over half done."""
+
+    def __init__(self, job: Job, holder: str) -> None:
+        self._job = job
+        self._duty = Duty(job.ledger, holder)
+        self._looked_s = 0.0
+        self._missing: set[int] = set()
+
+    @cached_property
+    def _processors(self) -> Processors:
+        return self._job.processors()
+
+    @cached_property
+    def _feeder(self) -> Feeder:
+        job = self._job
+        return Feeder(
+            job.config, job.ledger, job.queue, self._processors, job.keys(self._processors), job.context.grid
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Do the duty until the job has ended, or ``stop`` is set. Trouble is noted in the job and waited out."""
+        renewal = threading.Thread(target=self._keep, args=(stop,), name="duty", daemon=True)
+        renewal.start()
+        while not stop.is_set():
+            try:
+                if self.step():
+                    continue
+            except RedisError as error:
+                log.warning("the coordinator waits for Redis: %s", error.what)
+                stop.wait(TROUBLE_WAIT_S)
+            except IngestError as error:
+                self._note(error)
+                stop.wait(TROUBLE_WAIT_S)
+            stop.wait(IDLE_S)
+        renewal.join(1)
+
+    def let_go(self) -> None:
+        """Give the duty up, so that another node has it at once."""
+        try:
+            self._duty.let_go()
+        except RedisError as error:
+            log.debug("could not give the duty up: %s", error.what)
+
+    def _keep(self, stop: threading.Event) -> None:
+        """Renew the duty while a long step (a listing, the manifest) is under way."""
+        while not stop.wait(DUTY_TTL_S / 4):
+            try:
+                self._duty.hold()
+            except RedisError as error:
+                log.debug("could not renew the duty: %s", error.what)
+
+    def _note(self, error: IngestError) -> None:
+        log.warning("the coordinator is in trouble: %s", error)
+        try:
+            self._job.ledger.note(trouble=str(error))
+        except RedisError as redis_error:
+            log.debug("could not note it: %s", redis_error.what)
+
+    def step(self) -> bool:
+        """One step of the duty, if it is this node's. True where another step should follow at once.
+
+        Raises:
+            IngestError: the source cannot be listed, the destination not written, or Redis not reached.
+        """
+        if not self._duty.hold():
+            return False
+        state, counts, _ = self._job.ledger.snapshot()
+        if state not in (State.PREPARING, State.UPLOADING, State.COMPLETING) or self._job.expire():
+            return False
+        if state is State.COMPLETING:
+            self._job.complete()
+            return False
+        if not counts.enumerated and self._feeder.step():
+            return True
+        if counts.enumerated and counts.committed >= counts.batches:
+            self._finish()
+            return False
+        self._find_lost(counts.batches)
+        return False
+
+    def _finish(self) -> None:
+        if self._job.record.manual_complete:
+            self._job.ledger.transition(State.UPLOADED, State.PREPARING, State.UPLOADING)
+            return
+        try:
+            self._job.complete()
+        except JobError as error:
+            log.info("not completed: %s", error.what)
+
+    def _find_lost(self, batches: int) -> None:
+        """Queue again what is neither committed, queued nor leased: Redis, or a node between two steps, lost it.
+
+        Looked for only while nothing waits in the queue, and found missing twice, some seconds apart: a
+        message is in neither place for the instant in which a node takes it.
+        """
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOST_AFTER_S or self._job.queue.waiting():
+            return
+        self._looked_s = now_s
+        missing = set(self._job.ledger.uncommitted(batches)) - self._job.queue.known()
+        lost = sorted(missing & self._missing)
+        self._missing = missing - set(lost)
+        if lost:
+            log.warning("%d batches were lost on the way and are queued again", len(lost))
+            self._job.queue.publish(lost)

@@ -1,0 +1,114 @@
+"""Looking ahead: what a job would store, before anything is stored."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ingest.config import JobConfig, Settings
+from ingest.errors import ItemError
+from ingest.items import FileItem, Grid, Item
+from ingest.job import make_context
+from ingest.naming import KeyMaker
+from ingest.plugin_loader import load_processors
+
+PREVIEW_ID = "JOB-ID"
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An item, where its data lies, and its key; or why it would fail."""
+
+    item: Item
+    source: str = ""
+    key: str = ""
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Preview:
+    """What was seen of a source.
+
+    Attributes:
+        items: how many items there are, or were seen in the time given.
+        size_bytes: their bytes, where the source says.
+        is_whole: whether all were seen.
+        first: the first items, with their keys.
+        problems: how many would fail, and the first of those.
+        left_out: what the path processor leaves out, by kind.
+    """
+
+    items: int = 0
+    size_bytes: int = 0
+    is_whole: bool = True
+    first: list[Plan] = field(default_factory=list)
+    problems: int = 0
+    first_problem: Plan | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+class Previewer:
+    """Lists a job's items with their keys, reading no data."""
+
+    def __init__(self, config: JobConfig, settings: Settings) -> None:
+        self._context = make_context(config, PREVIEW_ID, int(time.time()), settings)
+        self._processors = load_processors(config, self._context, settings)
+        self._keys = KeyMaker(config.key_template, self._context, self._processors.tile)
+        self._remember_keys = not config.key_template.keeps_paths_apart()
+
+    @property
+    def grid(self) -> Grid | None:
+        """The job's tiles, or None."""
+        return self._context.grid
+
+    def plans(self) -> Iterator[Plan]:
+        """Every item, in order.
+
+        Raises:
+            IngestError: the source cannot be listed.
+        """
+        seen: dict[str, str] = {}
+        items: Iterator[Item] = self.grid.tiles() if self.grid else self._processors.path.paths()
+        for item in items:
+            yield self._plan(item, seen)
+
+    def _plan(self, item: Item, seen: dict[str, str]) -> Plan:
+        if isinstance(item, FileItem) and item.flaw:
+            return Plan(item, problem=item.flaw)
+        try:
+            source, key = self._processors.path.path(item), self._keys.key(item)
+        except ItemError as error:
+            return Plan(item, problem=error.what)
+        if self._remember_keys and isinstance(item, FileItem):
+            twin = seen.setdefault(key, item.name)
+            if twin != item.name:
+                return Plan(item, source, key, f"{twin!r} has the key {key!r} too")
+        return Plan(item, source, key)
+
+    def preview(self, within_s: float) -> Preview:
+        """A look at as many items as can be listed within ``within_s`` seconds; all tiles are known at once."""
+        result = Preview()
+        stop_s = time.monotonic() + within_s
+        for plan in self.plans():
+            if plan.problem:
+                result.problems += 1
+                result.first_problem = result.first_problem or plan
+            elif len(result.first) < SHOWN:
+                result.first.append(plan)
+            result.items += 1
+            result.size_bytes += (plan.item.size_bytes or 0) if isinstance(plan.item, FileItem) else 0
+            if self.grid and len(result.first) == SHOWN:
+                result.items = len(self.grid)
+                break
+            if time.monotonic() > stop_s:
+                result.is_whole = False
+                break
+        result.left_out = Counter(self._processors.path.left_out)
+        return result
+
+    def close(self) -> None:
+        """Let go of the processors."""
+        self._processors.close()
