@@ -85,7 +85,7 @@ def default_text(parameter: Parameter) -> str:
     """A parameter's default as it would be written in a config."""
     if parameter.required:
         return "(required)"
-    return "none" if parameter.default is None else _json_text(parameter.default)
+    return _json_text(parameter.default)
 
 
 def _json_text(value: Any) -> str:

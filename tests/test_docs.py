@@ -1,0 +1,121 @@
+"""The documentation says what the code does, and leaves nothing out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ingest.cli import COMMANDS
+from ingest.config import Settings, job, parse_config
+from ingest.errors import EXIT_CODES
+from ingest.plugin_loader import installed
+from tests.cli.conftest import Run, run
+
+__all__ = ["run"]
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+BY_HAND = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+COMPOSE_VARIABLES = {"INGEST_REDIS_PASSWORD", "INGEST_CONFIG_DIR", "INGEST_DATA_DIR", "INGEST_BUCKET"}
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", re.sub(r"(?m)^ {3}", "", path.read_text()), re.DOTALL)
+
+
+def test_reference_pages_are_fresh() -> None:
+    pages = generator().pages()
+
+    stale = [name for name, text in pages.items() if (REFERENCE / name).read_text() != text]
+    assert not stale, "run `python docs/generate.py`"
+    assert {path.name for path in REFERENCE.iterdir()} == set(pages)
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("commands.md", [f"## ingest {name}\n" for name in COMMANDS]),
+        ("settings.md", [f"`INGEST_{name.upper()}`" for name in Settings.model_fields]),
+        ("plugins.md", [f"## `{name}`" for name in (*installed("path"), *installed("tile"))]),
+        ("exit-codes.md", [f"| `{code}` |" for code in EXIT_CODES]),
+    ],
+)
+def test_nothing_is_undocumented(page: str, names: list[str]) -> None:
+    text = (REFERENCE / page).read_text()
+
+    assert [name for name in names if name not in text] == []
+
+
+def test_every_part_of_a_config_is_documented() -> None:
+    parts = {cls for cls in vars(job).values() if isinstance(cls, type) and issubclass(cls, job.Strict)}
+
+    assert parts - {job.Strict} == set(generator().CONFIG_PARTS.values())
+
+
+@pytest.mark.parametrize("page", BY_HAND, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", BY_HAND, ids=lambda path: path.name)
+def test_commands_and_settings_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    commands = set(re.findall(r"(?:^|`|bin/)\s*ingest ([a-z]+)\b", text, re.MULTILINE))
+    settings = set(re.findall(r"INGEST_[A-Z_]+[A-Z]", text)) - COMPOSE_VARIABLES - {"INGEST_SETTINGS_FILE"}
+
+    assert commands - set(COMMANDS) == set()
+    assert settings - {f"INGEST_{name.upper()}" for name in Settings.model_fields} == set()
+
+
+def test_whole_configs_in_the_docs_are_valid() -> None:
+    configs = [text for page in BY_HAND for text in blocks(page, "json") if text.startswith("{")]
+
+    assert configs
+    for text in configs:
+        parse_config(json.loads(text))
+
+
+def test_the_readmes_first_screen_has_the_two_commands() -> None:
+    first_screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:20])
+    commands = re.findall(r"```sh\n(.*?)\n```", first_screen, re.DOTALL)
+
+    assert len(commands) == 2
+    assert all(
+        command.startswith("python3 -m venv .venv && .venv/bin/pip install -e ") for command in commands
+    )
+    config = next(word for word in shlex.split(commands[0]) if word.endswith(".json"))
+    assert (ROOT / config).is_file()
+    assert commands[1].endswith("'.[dev]' && .venv/bin/pytest")
+
+
+def test_the_plugin_in_the_docs_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = blocks(ROOT / "docs" / "plugins.md", "python")
+    (tmp_path / "my_plugins.py").write_text(code)
+    monkeypatch.setenv("INGEST_PLUGIN_PATHS", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    result = run(
+        "validate",
+        ROOT / "config" / "examples" / "folder.json",
+        *("--set", "tile_processor.class=my_plugins.Gzip"),
+        *("--set", "destination.key={parent}{stem}{suffix}"),
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert ".gz\n" in result.stdout
