@@ -105,10 +105,7 @@ class Walk:
             if info is None and self._follow_links:
                 info = Path(self._root).stat()
         except OSError as error:
-            raise SourceUnreadable(
-                f"the folder {f'{self._root}/{prefix}'!r} cannot be listed: {error.strerror}",
-                hint="make it readable, or leave it out with `exclude`",
-            ) from error
+            raise _not_listed(f"{self._root}/{prefix}", error) from error
         if after is not None and after.startswith(prefix):
             first = os.fsencode(after[len(prefix) :].partition("/")[0])
             entries = [entry for entry in entries if os.fsencode(entry.name) >= first]
@@ -137,7 +134,9 @@ class Walk:
             if not is_below(os.path.realpath(entry.path), self._real_root) and not self._is_root(entry.path):
                 return FileItem(path)
             return entry.stat()
-        except OSError:
+        except OSError as error:
+            if _is_folder(entry):
+                raise _not_listed(entry.path, error) from error
             return FileItem(path)
 
     def _is_root(self, path: str) -> bool:
@@ -155,3 +154,18 @@ class Walk:
         if is_folder and any(folder.identity == (info.st_dev, info.st_ino) for folder in walked):
             return "link to a folder above it"
         return self._choice(path, is_folder)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether the listing that named this entry said that it is a folder; it may be gone by now."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _not_listed(folder: str, error: OSError) -> SourceUnreadable:
+    return SourceUnreadable(
+        f"the folder {folder!r} cannot be listed: {error.strerror}",
+        hint="make it readable, or leave it out with `exclude`",
+    )

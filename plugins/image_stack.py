@@ -16,7 +16,7 @@ from ingest.plugins.local import SUFFIX_PATTERN, check_folder, grid_of, regular_
 from ingest.processors import JobContext, Params, PathProcessor
 
 _PLACE = re.compile(r"<([^<>]*)>")
-_INDEX = re.compile(r" *([xyzt])? *:?(?:o:(-?\d+))? *(?:p:(\d+))? *")
+_INDEX = re.compile(r" *(?:([xyzt])(?: +|:(?=[op])|$))? *(?:o:(-?\d+))? *(?:p:(\d+))? *")
 
 
 class _Index(NamedTuple):
