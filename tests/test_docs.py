@@ -6,6 +6,8 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -102,6 +104,26 @@ def test_the_readmes_first_screen_has_the_two_commands() -> None:
     config = next(word for word in shlex.split(commands[0]) if word.endswith(".json"))
     assert (ROOT / config).is_file()
     assert commands[1].endswith("'.[dev]' && .venv/bin/pytest")
+
+
+def test_the_readmes_job_runs_and_its_json_is_documented(tmp_path: Path, state_dir: Path) -> None:
+    config = ROOT / "config" / "examples" / "folder.json"
+    script = Path(sys.executable).with_name("ingest")
+    done = subprocess.run(
+        [script, "create", config, "--to", tmp_path / "stored", "--yes", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    text = (ROOT / "docs" / "json-output.md").read_text()
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "stored" / "notes.txt").is_file()
+    for event in events:
+        assert f"`{event['event']}`" in text
+        for key in (*event, *event.get("items", ()), *event.get("bytes", ())):
+            assert f"`{key}`" in text
 
 
 def test_the_plugin_in_the_docs_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,8 @@ def test_only_its_owner_can_reach_it(settings: Settings) -> None:
     folder = settings.state_dir / "redis"
 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for file in folder.iterdir():
-        if not file.name.endswith(".lock"):
+    for file in folder.rglob("*"):
+        if not file.is_dir() and file.suffix != ".lock":
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     path = url.rpartition("@")[2]
     with client(f"unix://{path}") as stranger, pytest.raises(redis.AuthenticationError):
@@ -229,9 +229,10 @@ def test_a_program_that_is_too_old_is_named(
 def test_a_server_that_does_not_start_shows_its_log(settings: Settings) -> None:
     redis_url(settings)
     stop(settings)
-    (settings.state_dir / "redis" / "appendonly.aof").write_bytes(b"*3\r\n$3\r\nSET\r\nnonsense\r\n" * 3)
+    for file in (settings.state_dir / "redis").rglob("*.aof"):
+        file.write_bytes(b"*3\r\n$3\r\nSET\r\nnonsense\r\n" * 3)
 
-    with pytest.raises(RedisUnreachable, match=r"(?s)does not start.*AOF"):
+    with pytest.raises(RedisUnreachable, match=r"(?s)does not start.*(AOF|append only)"):
         redis_url(settings)
 
 
