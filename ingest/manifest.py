@@ -234,7 +234,7 @@ def checksum_line(sha256: str, key: str) -> str:
 
 
 def read_manifest(store: Store, job_id: str, scratch_dir: Path) -> Iterator[Mapping[str, Any]]:
-    """The manifest's rows, in bounded memory.
+    """The manifest's rows, in bounded memory; ``mtime`` is in nanoseconds since 1970 UTC, as in :class:`Row`.
 
     Raises:
         ObjectMissing: the job is not completed.
@@ -243,5 +243,7 @@ def read_manifest(store: Store, job_id: str, scratch_dir: Path) -> Iterator[Mapp
         manifest = _fetch(store, job_id, Path(scratch, "manifest.parquet"))
         if manifest is None:
             raise ObjectMissing(f"{store.url} has no manifest of job {job_id}", hint="is the job complete?")
+        place = SCHEMA.get_field_index("mtime")
         for table in _tables(manifest):
-            yield from table.to_pylist()
+            # A datetime cannot hold nanoseconds.
+            yield from table.set_column(place, "mtime", table["mtime"].cast(pa.int64())).to_pylist()

@@ -240,7 +240,7 @@ def _succeed(
         objects=len(stored),
         bytes_stored=sum(outcome.size_bytes for outcome in stored),
     )
-    kit.watch.count(1, source_bytes)
+    kit.watch.count(1, 0)
     for upload, outcome in outcomes:
         result.rows.append(
             Row(

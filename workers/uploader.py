@@ -6,7 +6,7 @@ import errno
 import hashlib
 import mimetypes
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -106,6 +106,7 @@ class Uploader:
             stored = self._store.put(key, body, meta, if_absent=self._guarded)
         except ObjectExists:
             return self._lost_race(item, key, len(body), meta)
+        self._watch.count(0, len(body))
         return _stored(stored, meta)
 
     def _store_large(
@@ -116,13 +117,24 @@ class Uploader:
         found = self._settle(item, key, size_bytes, meta, existing.get(key) or self._ask(key))
         if found is not None:
             return found
-        self._watch.take(f"{item.name} ({size_bytes >> 20} MiB)")
-        transfer = Transfer(records=self._records, check=self._watch.check)
+        transfer = Transfer(self._records, self._watch.check, self._sent(item.name, size_bytes))
         try:
             stored = self._store.put_file(key, path, meta, if_absent=self._guarded, transfer=transfer)
         except ObjectExists:
             return self._lost_race(item, key, size_bytes, meta)
         return _stored(stored, meta)
+
+    def _sent(self, name: str, size_bytes: int) -> Callable[[int], None]:
+        """What reports how much of a large file is stored."""
+        done_bytes = 0
+
+        def sent(part_bytes: int) -> None:
+            nonlocal done_bytes
+            done_bytes += part_bytes
+            self._watch.take(f"{name}: {done_bytes >> 20} of {size_bytes >> 20} MiB")
+            self._watch.count(0, part_bytes)
+
+        return sent
 
     @property
     def _guarded(self) -> bool:

@@ -18,7 +18,7 @@ from ingest.job import Job, Status
 from ingest.ledger import State
 
 LOOK_EVERY_S = 0.25
-CANCEL_WITHIN_S = 3.5
+CANCEL_WITHIN_S = 1.0
 LINGER_S = 2.0
 
 
@@ -100,13 +100,10 @@ def _watch(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> Status 
 
 
 def _see_off(node: NodeProcess, status: Status) -> None:
-    """Stop the node of a job that has ended: at once where it was cancelled."""
+    """Let the node of a job that was cut off let go of what it has in hand; otherwise it has nothing."""
     if status.state in (State.CANCELLING, State.CANCELLED, State.EXPIRED):
         node.hurry()
         node.wait(CANCEL_WITHIN_S)
-    else:
-        node.ask_to_stop()
-        node.wait(LINGER_S)
 
 
 def _stop_politely(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> int:
