@@ -269,12 +269,12 @@ class Ledger:
     def now_s(self) -> int:
         """Redis's time, in seconds since 1970 UTC."""
         with redis_errors(self.url):
-            return int(cast("tuple[int, int]", self.client.time())[0])
+            return int(self.client.time()[0])
 
     def note(self, **fields: str) -> None:
         """Set further fields of the job's record, such as what troubles the feeder."""
         with redis_errors(self.url):
-            self.client.hset(self.key(), mapping=fields)
+            self.client.hset(self.key(), mapping=dict[Any, Any](fields))
 
     def feed(
         self,

@@ -25,24 +25,23 @@ import pyarrow.parquet as pq
 from ingest.errors import IngestError, ObjectMissing
 from ingest.stores.base import ObjectMeta, Store
 
-SCHEMA = pa.schema(
-    [
-        pa.field("item", pa.string(), nullable=False),
-        pa.field("source", pa.string()),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("mtime", pa.timestamp("ns", "UTC")),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("stored_bytes", pa.int64(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("etag", pa.string()),
-        pa.field("content_type", pa.string()),
-        pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
-        pa.field("node", pa.dictionary(pa.int32(), pa.string())),
-        pa.field("attempt", pa.int32()),
-        pa.field("time", pa.timestamp("s", "UTC")),
-        pa.field("metadata", pa.map_(pa.string(), pa.string())),
-    ]
-)
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("item", pa.string(), nullable=False),
+    pa.field("source", pa.string()),
+    pa.field("size_bytes", pa.int64()),
+    pa.field("mtime", pa.timestamp("ns", "UTC")),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("stored_bytes", pa.int64(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+    pa.field("etag", pa.string()),
+    pa.field("content_type", pa.string()),
+    pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+    pa.field("node", pa.dictionary(pa.int32(), pa.string())),
+    pa.field("attempt", pa.int32()),
+    pa.field("time", pa.timestamp("s", "UTC")),
+    pa.field("metadata", pa.map_(pa.string(), pa.string())),
+]
+SCHEMA = pa.schema(_FIELDS)
 """The columns of ``manifest.parquet``: a row for each object that was stored, or was there already."""
 
 BATCHES_FIELD = b"ingest.batches"
@@ -210,7 +209,7 @@ def _write(tables: Iterable[pa.Table], batches: int, parquet: Path, sums: Path) 
         rows = 0
         for table in tables:
             text.writelines(
-                checksum_line(sha256, key)
+                checksum_line(str(sha256), str(key))
                 for sha256, key in zip(table["sha256"].to_pylist(), table["key"].to_pylist(), strict=True)
             )
             waiting.append(table)

@@ -116,10 +116,10 @@ class Presence:
     def announce(self, node: str, facts: Mapping[str, str | int | float]) -> None:
         """Say that a node is there, with what is new about it. To be repeated at least every third of its time."""
         with redis_errors(self._ledger.url):
-            now_s = cast("tuple[int, int]", self._client.time())[0]
+            now_s = self._client.time()[0]
             pipe = self._client.pipeline(transaction=False)
             pipe.zadd(self._ledger.key("nodes"), {node: now_s})
-            pipe.hset(self._node_key(node), mapping=dict(facts))
+            pipe.hset(self._node_key(node), mapping=dict[Any, Any](facts))
             pipe.pexpire(self._node_key(node), int(NODE_TTL_S * 1000))
             pipe.execute()
 

@@ -79,7 +79,7 @@ class JobQueue:
             RedisError: some may not have been queued; the ledger knows which.
         """
         with redis_errors(self._ledger.url), self._app.connection_for_write() as connection:
-            producer = self._app.amqp.Producer(connection, auto_declare=False)
+            producer: Any = self._app.amqp.Producer(connection, auto_declare=False)
             with producer.batch(max_size=PUBLISH_AT_ONCE):
                 for batch in batches:
                     headers, properties, body = _message(self._app, self._ledger.job_id, batch)
@@ -95,7 +95,7 @@ class JobQueue:
     def waiting(self) -> int:
         """How many messages wait to be taken."""
         with redis_errors(self._ledger.url):
-            return cast(int, self._ledger.client.llen(self._name))
+            return int(self._ledger.client.llen(self._name))
 
     def known(self) -> set[int]:
         """The numbers of the batches that are queued, or leased by a node."""

@@ -17,7 +17,11 @@ SOCKET_TIMEOUT_S = 10.0
 def connect(url: str) -> redis.Redis:
     """A client for ``url`` (``redis://``, ``rediss://`` or ``unix://``). Does not connect yet."""
     return redis.Redis.from_url(
-        url, decode_responses=False, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=5.0, health_check_interval=15
+        url,
+        decode_responses=False,
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=5.0,
+        health_check_interval=15,
     )
 
 

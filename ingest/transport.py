@@ -41,8 +41,10 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now[1] + now[2] / 1e6 - tonu
 """
 
 
-class LeaseQoS(kombu_redis.QoS):  # type: ignore[misc]
+class LeaseQoS(kombu_redis.QoS):
     """Unacknowledged messages as leases that Redis times."""
+
+    channel: Any
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Take the lease of a message that was just received."""
@@ -54,7 +56,7 @@ class LeaseQoS(kombu_redis.QoS):  # type: ignore[misc]
 
     def renew(self) -> int:
         """Renew the leases of all messages that this process holds; how many were still its own."""
-        tags = list(self._delivered)
+        tags = list(self._delivered or ())
         if not tags:
             return 0
         with self.channel.conn_or_acquire() as client:
@@ -67,13 +69,13 @@ class LeaseQoS(kombu_redis.QoS):  # type: ignore[misc]
                 self.restore_by_tag(tag, client)
 
 
-class LeaseChannel(kombu_redis.Channel):  # type: ignore[misc]
+class LeaseChannel(kombu_redis.Channel):
     """kombu's channel with our leases."""
 
     QoS = LeaseQoS
 
 
-class LeaseTransport(kombu_redis.Transport):  # type: ignore[misc]
+class LeaseTransport(kombu_redis.Transport):
     """kombu's Redis transport with our leases; URLs begin with ``ingestredis``."""
 
     Channel = LeaseChannel

@@ -22,8 +22,8 @@ from ingest.errors import (
     KeyConflict,
     RedisError,
     SourceMissing,
-    StoreError,
     Stopped,
+    StoreError,
 )
 from ingest.items import FileItem, Item, Tile
 from ingest.ledger import FailedItem, Tally

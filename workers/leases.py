@@ -14,14 +14,14 @@ from ingest.presence import NODE_TTL_S, Presence, Rate
 log = logging.getLogger(__name__)
 
 
-class RenewLeases(bootsteps.StartStopStep):  # type: ignore[misc]
+class RenewLeases(bootsteps.StartStopStep):
     """Renews the leases of this node's batches every third of the lease time.
 
     kombu's Redis transport has no renewal: without it, a batch that takes longer than the visibility
     timeout would be given to another node while the first still works on it.
     """
 
-    requires = {"celery.worker.consumer.tasks:Tasks"}
+    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -45,10 +45,10 @@ class RenewLeases(bootsteps.StartStopStep):  # type: ignore[misc]
             self._timer = None
 
 
-class KeepPresence(bootsteps.StartStopStep):  # type: ignore[misc]
+class KeepPresence(bootsteps.StartStopStep):
     """Refreshes the node's record, which ``status`` shows and which expires when the node dies."""
 
-    requires = {"celery.worker.consumer.tasks:Tasks"}
+    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     presence: Presence
     node: str

@@ -13,8 +13,10 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from typing import Any
 
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready
 
 from ingest.config import Settings
@@ -99,6 +101,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, required=True)
     arguments = parser.parse_args()
     settings = Settings.load()
+    # Celery warns root of pickled messages; ours are JSON, and nothing else is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         run_node(arguments.job_id, arguments.processes, settings)

@@ -114,8 +114,9 @@ class Transfer:
 
     Attributes:
         records: where its upload ID is kept, or None where it cannot be taken over.
-        check: called before each part, from several threads, and while waiting; raises :class:`ingest.errors.Stopped` to interrupt. The parts
-            already sent stay, for the next to go on from.
+        check: called before each part and while waiting, from several threads; raises
+            :class:`ingest.errors.Stopped` to interrupt. The parts already sent stay, for the next to
+            go on from.
         sent: called with the number of bytes of each part that is stored, whether sent now or found there.
         pace: called with the number of bytes of each part just before it is sent; may wait.
     """
@@ -177,11 +178,11 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def stat(self, key: str) -> ObjectInfo | None:
-        """Size, ETag, SHA-256 (where recorded with the object) and metadata; None where there is no object."""
+        """Size, ETag, SHA-256 (where recorded with the object) and metadata; None where there is none."""
 
     @abc.abstractmethod
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
-        """Objects in the order of their keys' UTF-8 bytes, beginning after ``after``, keys beginning with ``prefix``.
+        """Objects whose keys begin with ``prefix``, in the order of their UTF-8 bytes, those after ``after``.
 
         Pages are fetched as they are needed, so stopping early is cheap. ``.ingest/`` is listed only where
         ``prefix`` begins with it.
@@ -199,13 +200,13 @@ class Store(abc.ABC):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete these objects; one that is not there is no error."""
 
-    def abort_upload(self, key: str, upload_id: str) -> None:
+    def abort_upload(self, key: str, upload_id: str) -> None:  # noqa: B027 - a default, not a duty
         """Abort an unfinished multipart upload, or all for exactly this key where ``upload_id`` is "".
 
         One that is not there is no error. The default store has none.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a default, not a duty
         """Let go of connections."""
 
     def read_bytes(self, key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Walking the folders of a ``file://`` store by descriptor, so that no symbolic link leads out of its root."""
+"""Walking the folders of a ``file://`` store by descriptor: no symbolic link leads out of its root."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def remove_empty(root: str, key: str) -> None:
 
 
 def walk(root: str, prefix: bytes, after: bytes) -> Iterator[tuple[bytes, int]]:
-    """Key and size in bytes of every plain file, in the order of the keys' bytes, one folder's names in memory.
+    """Key and size in bytes of every plain file, in the order of the keys' bytes.
+
+    The names of one folder at each depth are held in memory.
 
     Only folders that can hold a key beginning with ``prefix`` and greater than ``after`` are entered. Links
     and unfinished files are passed over.

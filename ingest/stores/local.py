@@ -34,9 +34,10 @@ READ_BYTES = 1 << 20
 class LocalStore(Store):
     """Objects as plain files below ``root``, put in place whole: written under a hidden name, then renamed.
 
-    Each file and its folder are fsynced before a put returns. A file's SHA-256 is not kept anywhere, so
-    :meth:`stat` reads the file. Where ``capabilities.checksum`` is ``READ_BACK`` (what ``auto`` means here)
-    the file is read again, and hashed, before it gets its name; where it is ``NONE`` only its size is checked.
+    Each file and its folder are fsynced before a put returns. A file's SHA-256 is not kept anywhere,
+    so :meth:`stat` reads the file. Where ``capabilities.checksum`` is ``READ_BACK`` (what ``auto`` means
+    here) the file is read again, and hashed, before it gets its name; where it is ``NONE`` only its size
+    is checked.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class LocalStore(Store):
         )
 
     def probe(self) -> Capabilities:
-        """Make the folder where only it is missing, and find out whether a file can be kept from being replaced.
+        """Make the folder where only it is missing, and find out whether ``if_absent`` can be honoured.
 
         Raises:
             BucketMissing, StoreRefused, StoreFull: as :meth:`Store.probe`.
@@ -64,7 +65,7 @@ class LocalStore(Store):
                 hint="`read_back` reads each file again, `none` checks its size only",
             )
         with self._errors(None), suppress(FileExistsError):
-            os.mkdir(self.root)
+            Path(self.root).mkdir()
         checksum = Checksum.NONE if self._checksum == "none" else Checksum.READ_BACK
         self.capabilities = Capabilities(True, checksum, metadata=False, resumable=False)
         self.capabilities = replace(self.capabilities, if_absent=self._keeps_existing())
@@ -156,7 +157,7 @@ class LocalStore(Store):
         return ObjectInfo(key, size_bytes, sha256=sha256.hexdigest())
 
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
-        """See :meth:`Store.list`. The names of one folder are held at a time; names that are not UTF-8 are not ours."""
+        """See :meth:`Store.list`. Files whose names are not UTF-8 are not ours, and are passed over."""
         with self._errors(None):
             for raw, size_bytes in folders.walk(self.root, prefix.encode(), (after or "").encode()):
                 with suppress(UnicodeDecodeError):

@@ -135,7 +135,7 @@ class Multipart:
     def _begun(self, key: str, meta: ObjectMeta, transfer: Transfer) -> str:
         if transfer.records is not None:
             transfer.records.record_upload(key, "")
-        extra = (
+        extra: Any = (
             {"ChecksumAlgorithm": "SHA256"} if self._store.capabilities.checksum is Checksum.SHA256 else {}
         )
         try:
@@ -239,7 +239,8 @@ class _Upload:
         return part
 
     def _sent(self, number: int, body: bytes) -> Part:
-        checksum, extra = self.store.capabilities.checksum, {}
+        checksum = self.store.capabilities.checksum
+        extra: dict[str, Any] = {}
         if checksum is Checksum.SHA256:
             extra["ChecksumSHA256"] = _b64_sha256(body)
         elif checksum is Checksum.MD5:
@@ -345,7 +346,7 @@ def _settle(waiting: deque[Future[Part]]) -> None:
 
 
 def _may_go_on(error: BaseException) -> bool:
-    """Whether an upload that failed so may be taken up again: not where the file, or what was sent, is wrong."""
+    """Whether an upload that failed so may be taken up again: not where the file or a part is wrong."""
     return type(error) is not StoreError and not isinstance(
         error, ItemError | ObjectExists | ChecksumMismatch
     )

@@ -1,4 +1,4 @@
-"""Object stores through ``obstore``: small puts, reads and listings, by synchronous calls from many threads."""
+"""Object stores through ``obstore``: puts, reads and listings, by synchronous calls from many threads."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import obstore
 
 from ingest.config import Destination, UploadConfig
-from ingest.errors import ChecksumMismatch, ObjectMissing, StoreError
+from ingest.errors import ChecksumMismatch, ObjectExists, ObjectMissing, StoreError
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Store, Stored, Transfer
 from ingest.stores.source import hashed_pieces, read_whole, size_of
 from ingest.stores.vendor_errors import OBSTORE_ERRORS, Place, from_obstore
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore as Client, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ObjectStore as Client
 
 PIECE_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 5
@@ -130,7 +131,7 @@ class ObjectStore(Store):
             raise self.mismatch(key, "it reads back as other bytes than were sent")
 
     def mismatch(self, key: str, why: str) -> ChecksumMismatch:
-        """The error for an object that is not what was sent. The object goes, lest its metadata vouch for it."""
+        """The error for an object that is not what was sent. It goes, lest its metadata vouch for it."""
         with suppress(StoreError):
             self.delete([key])
         return ChecksumMismatch(f"{self.place}: {why} (key {key!r})")
@@ -144,7 +145,7 @@ class ObjectStore(Store):
         if_absent: bool = False,
         transfer: Transfer | None = None,
     ) -> Stored:
-        """See :meth:`Store.put_file`. Files over the threshold are streamed; ``if_absent`` then counts for nothing."""
+        """See :meth:`Store.put_file`. Over the threshold ``if_absent`` is asked beforehand only."""
         transfer = transfer or Transfer()
         size_bytes = size_of(path)
         if size_bytes > self._upload.multipart_threshold_bytes:
@@ -159,6 +160,8 @@ class ObjectStore(Store):
     def _put_large(
         self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool
     ) -> Stored:
+        if if_absent and self.stat(key) is not None:
+            raise ObjectExists(f"{self.place}: there is an object already (key {key!r})")
         raised: list[Exception] = []
         try:
             answer = obstore.put(
@@ -169,7 +172,7 @@ class ObjectStore(Store):
                 chunk_size=self._upload.part_size_bytes,
                 max_concurrency=4,
             )
-        except Exception as error:
+        except OBSTORE_ERRORS as error:
             if raised:
                 raise raised[0] from None
             raise from_obstore(error, self.place, key) from None

@@ -33,7 +33,7 @@ def open_store(
         root = Path(rest.removeprefix("localhost"))
         return LocalStore(destination.url, root, checksum=destination.checksum, capabilities=capabilities)
     bucket, _, prefix = rest.partition("/")
-    if prefix and not _BAD_SEGMENTS.isdisjoint(prefix.split("/")) or not prefix.isprintable():
+    if (prefix and not _BAD_SEGMENTS.isdisjoint(prefix.split("/"))) or not prefix.isprintable():
         raise ConfigError(
             f"the prefix {prefix!r} has an empty name, '.', '..' or a control character",
             place="destination.url",

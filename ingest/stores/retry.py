@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,7 +56,7 @@ class RetryingStore(WrappedStore):
         if_absent: bool = False,
         transfer: Transfer | None = None,
     ) -> Stored:
-        """See :meth:`Store.put_file`. A repeat goes on from the parts that are there, if ``transfer`` has records."""
+        """See :meth:`Store.put_file`. With ``transfer.records`` a repeat goes on from the parts there."""
         return self._tried(
             lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
         )
@@ -71,7 +72,8 @@ class RetryingStore(WrappedStore):
             try:
                 found = next(pages, None)
             except PASSING as error:
-                pages, found = self._again(error, lambda: _begun(self._store.list(prefix, after=after)))
+                go_on = partial(self._store.list, prefix, after=after)
+                pages, found = self._again(error, partial(_begun_by, go_on))
             if found is None:
                 return
             after = found.key
@@ -79,7 +81,7 @@ class RetryingStore(WrappedStore):
 
     def read(self, key: str) -> Iterator[bytes]:
         """See :meth:`Store.read`. Repeated only before its first piece: later the object may be another."""
-        pieces, first = self._tried(lambda: _begun(self._store.read(key)))
+        pieces, first = self._tried(lambda: _begun_by(partial(self._store.read, key)))
         if first is not None:
             yield first
             yield from pieces
@@ -124,6 +126,7 @@ class RetryingStore(WrappedStore):
         self._check()
 
 
-def _begun(pieces: Iterator[Answer]) -> tuple[Iterator[Answer], Answer | None]:
+def _begun_by(begin: Callable[[], Iterator[Answer]]) -> tuple[Iterator[Answer], Answer | None]:
     """An iterator whose first element has been taken, and that element."""
+    pieces = begin()
     return pieces, next(pieces, None)

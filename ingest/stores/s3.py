@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import obstore.store
-
 from ingest.config import Destination, UploadConfig
 from ingest.errors import ObjectMissing, StoreError
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer

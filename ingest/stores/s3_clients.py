@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CREDENTIALS_TTL = timedelta(minutes=5)
-"""How long obstore keeps credentials before it asks boto3 again, which renews them 10 minutes before they end."""
+"""How long obstore keeps credentials before it asks boto3 again, which renews them in good time."""
 READ_TIMEOUT_S = 60
 """How long boto3 waits for a socket that neither takes nor gives a byte."""
 
@@ -62,7 +62,7 @@ class S3Clients:
         if credentials is None:
             raise StoreRefused(
                 f"{place}: no credentials were found",
-                hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in destination.profile",
+                hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a destination.profile",
             )
         self.place = Place(named.url, self.endpoint, named.profile)
 
@@ -80,7 +80,7 @@ class S3Clients:
     @cached_property
     def region(self) -> str:
         """The region to sign for; servers that are not AWS take ``us-east-1`` where none is named."""
-        region = self.session.region_name
+        region: Any = self.session.region_name
         if region is None and self.endpoint is None:
             raise ConfigError(
                 "names no region, and neither does the profile",

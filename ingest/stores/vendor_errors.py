@@ -35,25 +35,38 @@ BOTO_ERRORS = (boto.ClientError, boto.BotoCoreError)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,60})</Code>")
 
-_BY_CODE: dict[str, type[StoreError]] = {
-    **dict.fromkeys(["NoSuchBucket", "InvalidBucketName", "ContainerNotFound"], BucketMissing),
-    **dict.fromkeys(["NoSuchKey", "NoSuchUpload", "BlobNotFound"], ObjectMissing),
-    **dict.fromkeys(
-        "AccessDenied AllAccessDisabled AccountProblem ExpiredToken InvalidAccessKeyId InvalidSecurity InvalidToken "
-        "NotSignedUp RequestTimeTooSkewed SignatureDoesNotMatch TokenRefreshRequired AuthorizationHeaderMalformed "
-        "AuthenticationFailed UnauthorizedAccess PermanentRedirect IllegalLocationConstraintException".split(),
-        StoreRefused,
+_CODES: dict[type[StoreError], tuple[str, ...]] = {
+    BucketMissing: ("NoSuchBucket", "InvalidBucketName", "ContainerNotFound"),
+    ObjectMissing: ("NoSuchKey", "NoSuchUpload", "BlobNotFound"),
+    StoreRefused: (
+        "AccessDenied",
+        "AllAccessDisabled",
+        "AccountProblem",
+        "AuthenticationFailed",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "IllegalLocationConstraintException",
+        "InvalidAccessKeyId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "NotSignedUp",
+        "PermanentRedirect",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnauthorizedAccess",
     ),
-    **dict.fromkeys("QuotaExceeded XMinioStorageFull InsufficientStorage".split(), StoreFull),
-    **dict.fromkeys(
-        "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch Md5Mismatch".split(),
-        ChecksumMismatch,
+    StoreFull: ("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"),
+    ChecksumMismatch: (
+        "BadDigest",
+        "InvalidDigest",
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
     ),
-    **dict.fromkeys(
-        "SlowDown RequestTimeout IncompleteBody InternalError OperationAborted".split(), StoreUnreachable
-    ),
-    **dict.fromkeys("PreconditionFailed ConditionalRequestConflict BlobAlreadyExists".split(), ObjectExists),
+    StoreUnreachable: ("IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "SlowDown"),
+    ObjectExists: ("BlobAlreadyExists", "ConditionalRequestConflict", "PreconditionFailed"),
 }
+_BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes}
 _BY_STATUS: dict[int, type[StoreError]] = {
     301: StoreRefused,
     307: StoreRefused,
@@ -74,7 +87,7 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 }
 _HINTS: dict[str, str] = {
     "InvalidAccessKeyId": "the access key is unknown there; check AWS_ACCESS_KEY_ID or the profile",
-    "SignatureDoesNotMatch": "the secret does not belong to the access key; check AWS_SECRET_ACCESS_KEY or the profile",
+    "SignatureDoesNotMatch": "the secret is not the access key's; check AWS_SECRET_ACCESS_KEY or the profile",
     "ExpiredToken": "the credentials have expired; log in again (`aws sso login`) or renew AWS_SESSION_TOKEN",
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it (`timedatectl` shows it)",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set destination.region",
@@ -84,7 +97,7 @@ _HINTS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a store is, for messages: its URL, its endpoint where that is not the vendor's own, its profile."""
+    """Where a store is, for messages: URL, endpoint where that is not the vendor's own, profile."""
 
     url: str
     endpoint: str | None = None
