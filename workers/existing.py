@@ -35,7 +35,7 @@ def listed_sizes(store: PatientStore, keys: Sequence[str]) -> dict[str, ObjectIn
 
 def _common_folder(keys: Sequence[str]) -> str:
     """The folder that all keys lie in, with its slash, or ""."""
-    common = os.path.commonprefix([keys[0], keys[-1]]) if keys else ""
+    common = os.path.commonprefix([keys[0], keys[-1]]) if keys else ""  # noqa: RUF071 - by character is meant
     return common[: common.rfind("/") + 1]
 
 

@@ -61,7 +61,7 @@ def make_kit(job: Job, node: str) -> Kit:
         else store
     )
     patient = PatientStore(
-        limited, watch, lambda reason: job.presence.pause(reason, node), lambda: job.presence.go_on()
+        limited, watch, lambda reason: job.presence.pause(reason, node), job.presence.go_on
     )
     policy = UploadPolicy(
         job_id=job.job_id,

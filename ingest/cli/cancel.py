@@ -40,7 +40,7 @@ def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
         click.confirm(question + "?", abort=True, err=True)
     again = job.ledger.state() is State.CANCELLED
     job.cancel(delete_uploaded=delete_uploaded)
-    note(
-        f"job {job_id} {'was cancelled already' if again else 'is cancelled'}{'; its objects are deleted' if delete_uploaded else ''}"
-    )
+    note(f"job {job_id} {'was cancelled already' if again else 'is cancelled'}")
+    if delete_uploaded:
+        note("its objects are deleted")
     return 0

@@ -38,7 +38,8 @@ class Screen(abc.ABC):
         """The job now; called several times a second."""
 
     def trouble(self, text: str) -> None:
-        """Something is waited for."""
+        """Something is waited for. Not every screen says so."""
+        return
 
     def remark(self, text: str) -> None:
         """A word to the person."""
@@ -122,7 +123,8 @@ def end_lines(status: Status) -> list[str]:
     """What to say when a job has ended."""
     counts = status.counts
     took = f" in {human_duration(max(0, status.ended_s - status.created_s))}" if status.ended_s else ""
-    stored = f"{plural(counts.done, 'item')} stored ({plural(counts.objects, 'object')}, {human_bytes(counts.bytes_stored)})"
+    objects = f"{plural(counts.objects, 'object')}, {human_bytes(counts.bytes_stored)}"
+    stored = f"{plural(counts.done, 'item')} stored ({objects})"
     lines = [f"{status.state}: {stored}, {counts.skipped:,} skipped, {counts.failed:,} failed{took}"]
     if counts.blank:
         lines.append(
