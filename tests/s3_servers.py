@@ -156,7 +156,7 @@ def s3_destination(
     prefix: str = "",
     **named: Any,
 ) -> Destination:
-    """A destination on the server, in a bucket of its own where none is given, with the AWS_* variables set for it."""
+    """A destination on the server, in a new bucket where none is given, with the AWS_* variables set."""
     use_credentials(monkeypatch, server)
     bucket = server.make_bucket() if bucket is None else bucket
     return Destination(

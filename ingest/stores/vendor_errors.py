@@ -136,7 +136,7 @@ def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreEr
     if isinstance(error, boto.ClientError):
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return answered(status, error.response.get("Error", {}).get("Code", ""), place, key)
-    if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | boto.ResponseStreamingError):
+    if isinstance(error, boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError):
         return unreachable(place)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
         return _refused(place, "no credentials were found")

@@ -1,4 +1,4 @@
-"""A proxy between a store and a real S3 server, which tampers, breaks connections, or checks what the server does not."""
+"""A proxy before a real S3 server, which tampers, breaks connections, or checks what the server does not."""
 
 from __future__ import annotations
 

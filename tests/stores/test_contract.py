@@ -19,7 +19,7 @@ from ingest.errors import (
     StoreError,
 )
 from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store, Transfer
-from ingest.stores.open import open_store
+from tests.stores.conftest import OpenStore
 from tests.stores.helpers import MIB, UPLOAD, Records, keys, large_file, meta_of, put
 
 KEYS = [
@@ -43,7 +43,7 @@ ODD_KEYS = ["new\nline", "tab\tand\x01control", "\x7fdelete/c1\x85"]
 
 @pytest.mark.parametrize("key", [*KEYS, *ODD_KEYS])
 def test_any_key_is_stored_read_listed_and_deleted(store: Store, kind: str, key: str) -> None:
-    if kind == "moto" and key in ODD_KEYS:
+    if kind in ("moto", "obstore") and key in ODD_KEYS:
         pytest.skip("moto_server has no control characters in keys")
     body = key.encode()
     stored = store.put(key, body, meta_of(body, content_type="text/plain"))
@@ -135,7 +135,7 @@ NAMES = [
 
 def listed_names(kind: str) -> list[str]:
     """Names of the list tests: a folder has no room for both ``a`` and ``a/b``."""
-    return [name for name in NAMES if kind == "moto" or name != "a"]
+    return [name for name in NAMES if kind in ("moto", "obstore") or name != "a"]
 
 
 def test_lists_are_in_the_order_of_bytes(store: Store, kind: str) -> None:
@@ -183,6 +183,7 @@ def test_a_probe_leaves_nothing_and_finds_the_same_again(store: Store, kind: str
             ),
             "rclone": Capabilities(if_absent=False, checksum=Checksum.MD5, metadata=True, resumable=True),
             "moto": Capabilities(if_absent=True, checksum=Checksum.MD5, metadata=True, resumable=True),
+            "obstore": Capabilities(if_absent=True, checksum=Checksum.MD5, metadata=True, resumable=False),
         }[kind]
     )
     assert store.probe() == found
@@ -190,8 +191,10 @@ def test_a_probe_leaves_nothing_and_finds_the_same_again(store: Store, kind: str
     assert Capabilities.from_dict(found.to_dict()) == found
 
 
-def test_a_store_opened_with_capabilities_goes_the_same_way(store: Store, destination: Destination) -> None:
-    other = open_store(destination, UPLOAD, store.capabilities)
+def test_a_store_opened_with_capabilities_goes_the_same_way(
+    store: Store, destination: Destination, open_this: OpenStore
+) -> None:
+    other = open_this(destination, UPLOAD, store.capabilities)
     assert other.capabilities == store.capabilities
     put(other, "k", b"1")
     assert store.read_bytes("k") == b"1"
@@ -199,16 +202,16 @@ def test_a_store_opened_with_capabilities_goes_the_same_way(store: Store, destin
 
 
 @pytest.mark.parametrize("checksum", ["read_back", "none"])
-def test_a_forced_checksum_is_used(destination: Destination, checksum: str) -> None:
-    store = open_store(destination.model_copy(update={"checksum": checksum}), UPLOAD)
+def test_a_forced_checksum_is_used(destination: Destination, open_this: OpenStore, checksum: str) -> None:
+    store = open_this(destination.model_copy(update={"checksum": checksum}), UPLOAD)
     assert store.probe().checksum == checksum
     put(store, "k", b"1")
     assert store.read_bytes("k") == b"1"
     store.close()
 
 
-def test_a_wrong_hash_is_refused_when_read_back(destination: Destination) -> None:
-    store = open_store(destination.model_copy(update={"checksum": "read_back"}), UPLOAD)
+def test_a_wrong_hash_is_refused_when_read_back(destination: Destination, open_this: OpenStore) -> None:
+    store = open_this(destination.model_copy(update={"checksum": "read_back"}), UPLOAD)
     store.probe()
     with pytest.raises(ChecksumMismatch):
         store.put("k", b"these bytes", meta_of(b"those bytes"))
