@@ -41,11 +41,14 @@ def load_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        config = json.loads(text, object_pairs_hook=_unique_keys)
+        config = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"{path} is not valid JSON: {where}: {error.msg}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not usable: it is nested too deeply") from None
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds {_kind(config)}; expected an object")
     return config
@@ -57,9 +60,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if key.startswith("//"):
             continue
         if key in result:
-            raise ConfigError(f"the key {key!r} appears twice in one object", place=key)
+            raise ValueError(f"the key {key!r} appears twice in one object")
         result[key] = value
     return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def load_job_config(path: Path, to: str | None = None, sets: Sequence[str] = ()) -> dict[str, Any]:
@@ -91,7 +98,7 @@ def set_value(config: dict[str, Any], assignment: str) -> None:
         ConfigError: the assignment has no ``=``, or its path runs through something that is no object.
     """
     place, equals, text = assignment.partition("=")
-    if not equals or not place:
+    if not equals or "" in place.split("."):
         raise ConfigError(f"--set {assignment!r} is not of the form a.b=value")
     *parents, last = place.split(".")
     target = config

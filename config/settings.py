@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,12 @@ def settings_file() -> Path:
     """The settings file: ``INGEST_SETTINGS_FILE``, or ``~/.config/ingest/settings.json``."""
     named = os.environ.get("INGEST_SETTINGS_FILE")
     return Path(named) if named else Path.home() / ".config" / "ingest" / "settings.json"
+
+
+def _check_object(path: Path) -> None:
+    """pydantic-settings takes a list for an empty object, and stumbles over a number."""
+    if path.is_file() and not isinstance(json.loads(path.read_bytes()), dict):
+        raise ConfigError("expected an object", place=str(path))
 
 
 class Settings(BaseSettings):
@@ -103,6 +110,7 @@ class Settings(BaseSettings):
             known = (f"INGEST_{name.upper()}" for name in cls.model_fields)
             raise ConfigError(f"unknown setting {unknown[0]}", hint=did_you_mean(unknown[0], known))
         try:
+            _check_object(settings_file())
             return cls()
         except ValidationError as error:
             first = error.errors(include_input=False)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -51,10 +52,12 @@ def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
         hint = f"it is a {other} processor" if is_other else did_you_mean(name, installed(kind))
         raise PluginError(f"there is no {kind} processor {name!r}", place=place, hint=hint)
     module_name, _, class_name = name.rpartition(".")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise PluginError(f"{name!r} is neither a name nor a dotted path", place=place)
     _allow(module_name, name, place, settings.plugin_paths)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # a plugin's module may raise anything
         raise PluginError(f"{module_name} cannot be imported: {error}", place=place) from error
     found = getattr(module, class_name, None)
     if found is None:
@@ -73,12 +76,23 @@ def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:
         if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
             if str(folder) not in sys.path:
                 sys.path.append(str(folder))
+            _check_shadowed(top, folder, place)
             return
     raise PluginError(
         f"{name!r} is not installed as a processor, and this machine does not allow its module",
         place=place,
         hint=f"if you trust it, set INGEST_PLUGIN_PATHS={module_name} (or its folder) on every node",
     )
+
+
+def _check_shadowed(top: str, folder: Path, place: str) -> None:
+    """Refuse a module of the same name from elsewhere, which would be imported in the place of the folder's."""
+    spec = importlib.util.find_spec(top)
+    found = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
+    if not any(Path(origin).resolve().is_relative_to(folder.resolve()) for origin in found if origin):
+        raise PluginError(
+            f"another module {top!r}, outside {folder}, would be imported", place=place, hint="rename it"
+        )
 
 
 def _checked(kind: Kind, found: Any, name: str, place: str) -> type[Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.boss import is_boss_class
@@ -24,11 +27,18 @@ STACK, CATMAID = "ingestclient.plugins.stack.Zindex", "ingestclient.plugins.catm
 ALLOWED = Settings(plugin_paths="ingestclient.plugins")
 
 
+# Boss's file systems leave the files that they open to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
 @pytest.fixture(autouse=True)
-def boss_ingest_client() -> None:
-    require(
-        importlib.util.find_spec("ingestclient"), "boss-ingest is not installed (`pip install -e .[dev]`)"
-    )
+def boss_ingest_client() -> Iterator[None]:
+    found = importlib.util.find_spec("ingestclient")
+    require(found, "boss-ingest is not installed (`pip install -e .[dev]`)")
+    yield
+    gc.collect()
 
 
 def job(path: str, tile: str, params: dict[str, Any], root: Path) -> JobConfig:
@@ -61,7 +71,7 @@ def stored(processors: Processors, tile: Tile) -> bytes:
     return upload.body if isinstance(upload.body, bytes) else upload.body.read_bytes()
 
 
-def array(data: bytes) -> np.ndarray[Any, Any]:
+def array(data: bytes) -> NDArray[Any]:
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image)
 

@@ -5,7 +5,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -251,9 +251,12 @@ class TestDecoding:
         picture("L", pixels("L")).save(path)
         times: list[object] = []
         decode = image_decode.Decoder._decode
-        monkeypatch.setattr(
-            image_decode.Decoder, "_decode", lambda self, file: (times.append(file), decode(self, file))[1]
-        )
+
+        def counted(self: image_decode.Decoder, file: BinaryIO) -> image_decode.Section:
+            times.append(file)
+            return decode(self, file)
+
+        monkeypatch.setattr(image_decode.Decoder, "_decode", counted)
         made = processor(tmp_path)
 
         for x in range(2):

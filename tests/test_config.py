@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.config import JobConfig, Settings, load_config, load_job_config, parse_config
+from ingest.config.load import set_value
+from ingest.errors import ConfigError
+from ingest.items import Grid, Tile
+from ingest.plugin_loader import load_processors, resolve_processors
+from ingest.processors import JobContext, Source
+
+EXAMPLES = Path(str(files("ingest.config.examples")))
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return {
+        "name": "a job",
+        "ingest_job": {"type": "files"},
+        "path_processor": {"class": "folder", "params": {"root_dir": "data"}},
+        "destination": {"url": "s3://bucket/prefix/"},
+    }
+
+
+@pytest.fixture
+def tiles(config: dict[str, Any]) -> dict[str, Any]:
+    extent = {"x": [0, 64], "y": [0, 64], "z": [0, 2]}
+    return config | {"ingest_job": {"type": "tiles", "extent": extent, "tile_size": {"x": 32, "y": 32}}}
+
+
+def refused(config: dict[str, Any], base_dir: Path | None = None) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(config, base_dir=base_dir)
+    return caught.value
+
+
+class TestReading:
+    def read(self, tmp_path: Path, text: str | bytes) -> dict[str, Any]:
+        path = tmp_path / "job.json"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_config(path)
+
+    def test_drops_comments_at_every_depth(self, tmp_path: Path) -> None:
+        text = '{"//": 1, "//": 2, "a": {"// why": "x", "b": [{"// c": 1, "d": 2}]}}'
+        assert self.read(tmp_path, text) == {"a": {"b": [{"d": 2}]}}
+
+    def test_takes_a_byte_order_mark(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path, b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            ('{"a": 1,\n "b" 2}', "line 2, column 6"),
+            ("", "line 1, column 1"),
+            ('{"a": 1,}', "line 1"),
+            ('{"a": {"b": 1, "b": 2}}', "the key 'b' appears twice"),
+            ("[]", "holds a list; expected an object"),
+            ("null", "holds null"),
+            ("7", "holds a number"),
+            (b'{"a": "\xff"}', "not UTF-8 text: byte 7 is 0xff"),
+            ('{"a": NaN}', "NaN"),
+            ("[" * 100_000, "nested too deeply"),
+        ],
+    )
+    def test_says_what_is_wrong(self, tmp_path: Path, text: str | bytes, what: str) -> None:
+        with pytest.raises(ConfigError, match=what):
+            self.read(tmp_path, text)
+
+    def test_says_what_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="there is no file"):
+            load_config(tmp_path / "gone.json")
+        with pytest.raises(ConfigError, match="is a folder"):
+            load_config(tmp_path)
+
+    def test_names_the_file_of_a_key_that_appears_twice(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"job\.json"):
+            self.read(tmp_path, '{"a": 1, "a": 2}')
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("place", "value", "what"),
+        [
+            ("name", "", "string should match"),
+            ("name", "a/b", "string should match"),
+            ("name", 7, "valid string; found 7"),
+            ("ingest_job.type", "file", "expected 'files', 'tiles', found 'file'"),
+            ("path_processor.class", "", "at least 1 character"),
+            ("path_processor.params", [], "valid dictionary"),
+            ("destination.url", "ftp://x", "is no destination"),
+            ("destination.url", "s3://", "names no bucket"),
+            ("destination.url", "s3://key:secret@bucket", "must not hold a user or password"),
+            ("destination.url", "file://host/x", "names the host"),
+            ("destination.url", "", "is no destination"),
+            ("destination.endpoint_url", "localhost:9000", "is no URL"),
+            ("destination.endpoint_url", "http://a:b@c", "must not hold a user"),
+            ("destination.key", "../{path}", "leave the prefix"),
+            ("destination.key", 7, "expected text"),
+            ("destination.on_existing", "ask", 'found "ask"'),
+            ("upload.threads", 0, "greater than or equal to 1; found 0"),
+            ("upload.threads", "many", "valid integer"),
+            ("queue.lease_s", 1, "greater than or equal to 2"),
+            ("expires_after_days", -1, "greater than 0"),
+        ],
+    )
+    def test_have_a_place(self, config: dict[str, Any], place: str, value: Any, what: str) -> None:
+        set_value(config, f"{place}={json.dumps(value)}")
+        error = refused(config)
+        assert what in str(error)
+        assert error.place == place
+        assert "secret" not in str(error)
+
+    @pytest.mark.parametrize(
+        ("place", "hint"),
+        [
+            ("destinaton", "did you mean 'destination'?"),
+            ("destination.on_exist", "did you mean 'on_existing'?"),
+            ("path_processor.clas", "did you mean 'class'?"),
+            ("upload.thread", "did you mean 'threads'?"),
+            ("ingest_job.tile_sizes", None),
+        ],
+    )
+    def test_for_unknown_keys_have_a_hint(self, config: dict[str, Any], place: str, hint: str | None) -> None:
+        set_value(config, f"{place}=1")
+        error = refused(config)
+        assert (error.place, error.what) == (place, f"{place}: unknown key")
+        if hint is not None:
+            assert error.hint == hint
+
+    def test_for_unknown_keys_of_tiles_have_a_hint(self, tiles: dict[str, Any]) -> None:
+        tiles["ingest_job"]["tile_sizes"] = tiles["ingest_job"]["tile_size"]
+        error = refused(tiles)
+        assert (error.place, error.hint) == ("ingest_job.tile_sizes", "did you mean 'tile_size'?")
+
+    @pytest.mark.parametrize(
+        "place", ["name", "ingest_job", "ingest_job.type", "path_processor", "destination"]
+    )
+    def test_name_what_is_missing(self, config: dict[str, Any], place: str) -> None:
+        *parents, last = place.split(".")
+        section = config
+        for name in parents:
+            section = section[name]
+        del section[last]
+        error = refused(config)
+        assert error.place == place
+        assert "is missing" in str(error)
+
+    def test_are_all_told_at_once(self, config: dict[str, Any]) -> None:
+        error = refused(config | {"nam": 1, "upload": {"threads": 0}})
+        assert "upload.threads: " in str(error)
+        assert "nam: unknown key" in str(error)
+
+    @pytest.mark.parametrize(
+        ("changes", "place", "what"),
+        [
+            ({"extent": {"x": [0, 0], "y": [0, 9]}}, "ingest_job.extent.x", "is empty"),
+            ({"extent": {"x": [-32, 32], "y": [0, 9]}}, "ingest_job.extent.x", "must not be negative"),
+            ({"extent": {"x": [0], "y": [0, 9]}}, "ingest_job.extent.x.1", "is missing"),
+            ({"extent": {"x": [16, 64], "y": [0, 64]}}, "ingest_job", "no multiple of tile_size.x (32)"),
+            ({"tile_size": {"x": 0, "y": 32}}, "ingest_job.tile_size.x", "greater than or equal to 1"),
+        ],
+    )
+    def test_of_grids(self, tiles: dict[str, Any], changes: dict[str, Any], place: str, what: str) -> None:
+        tiles["ingest_job"] |= changes
+        error = refused(tiles)
+        assert error.place == place
+        assert what in str(error)
+
+    def test_of_parameters_have_their_place(self, config: dict[str, Any], tmp_path: Path) -> None:
+        config["path_processor"]["params"] = {"rootdir": "x", "include": 3}
+        parsed = parse_config(config)
+        with pytest.raises(ConfigError) as caught:
+            resolve_processors(parsed, Settings(), tmp_path)
+        assert caught.value.place == "path_processor.params.root_dir"
+        assert "path_processor.params.rootdir: unknown key" in str(caught.value)
+        assert caught.value.hint == "did you mean 'root_dir'?"
+
+
+class TestKeys:
+    def test_have_defaults(self, config: dict[str, Any], tiles: dict[str, Any]) -> None:
+        assert str(parse_config(config).key_template) == "{path}"
+        assert str(parse_config(tiles).key_template) == "{resolution}/{z}/{y}_{x}{suffix}"
+        tiles["ingest_job"]["extent"]["t"] = [0, 2]
+        assert str(parse_config(tiles).key_template) == "{t}/{resolution}/{z}/{y}_{x}{suffix}"
+
+    def test_must_tell_tiles_apart(self, tiles: dict[str, Any]) -> None:
+        tiles["destination"]["key"] = "{z}/{y}{suffix}"
+        assert "lacks {x}" in str(refused(tiles))
+
+    def test_may_leave_out_an_axis_of_one_tile(self, tiles: dict[str, Any]) -> None:
+        tiles["ingest_job"]["extent"]["z"] = [5, 6]
+        tiles["destination"]["key"] = "{y}_{x}"
+        assert parse_config(tiles).key_template.field_names == {"x", "y"}
+
+
+class TestPaths:
+    def test_are_taken_from_the_configs_folder(
+        self, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        config["destination"]["url"] = "../out/"
+        config["path_processor"]["params"]["root_dir"] = "../data"
+        parsed = resolve_processors(
+            parse_config(config, base_dir=Path("configs")), Settings(), Path("configs")
+        )
+
+        assert parsed.destination.url == f"file://{tmp_path}/out"
+        assert parsed.path_processor.params["root_dir"] == f"{tmp_path}/data"
+
+    @pytest.mark.parametrize(
+        ("url", "kept"),
+        [
+            ("s3://bucket/prefix/", "s3://bucket/prefix"),
+            ("gs://b", "gs://b"),
+            ("file:///a/b/", "file:///a/b"),
+            ("file:///", "file:///"),
+            ("/a/b", "file:///a/b"),
+        ],
+    )
+    def test_of_destinations(self, config: dict[str, Any], url: str, kept: str, tmp_path: Path) -> None:
+        config["destination"]["url"] = url
+        parsed = parse_config(config, base_dir=tmp_path)
+        assert parsed.destination.url == kept
+        assert parse_config(parsed.model_dump(mode="json", by_alias=True)) == parsed
+
+
+class TestCommandLine:
+    def test_to_replaces_the_destination(
+        self, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "job.json").write_text(json.dumps(config))
+
+        assert load_job_config(Path("job.json"))["destination"]["url"] == "s3://bucket/prefix/"
+        assert load_job_config(Path("job.json"), to="gs://other")["destination"]["url"] == "gs://other"
+        assert load_job_config(Path("job.json"), to="out")["destination"]["url"] == f"file://{tmp_path}/out"
+        assert load_job_config(Path("job.json"), to="~/x")["destination"]["url"] == f"file://{Path.home()}/x"
+
+    def test_to_makes_a_destination_where_there_is_none(self, config: dict[str, Any], tmp_path: Path) -> None:
+        del config["destination"]
+        (tmp_path / "job.json").write_text(json.dumps(config))
+        assert load_job_config(tmp_path / "job.json", to="s3://b/p")["destination"] == {"url": "s3://b/p"}
+
+    def test_set_takes_json_or_text(self) -> None:
+        config: dict[str, Any] = {"a": {"b": 1}}
+        for assignment in ("a.b=2", "a.c=true", "d.e=text", "f=[1]", "g=", 'h="7"', "i=a=b"):
+            set_value(config, assignment)
+        expected = {"a": {"b": 2, "c": True}, "d": {"e": "text"}, "f": [1], "g": "", "h": "7", "i": "a=b"}
+        assert config == expected
+
+    @pytest.mark.parametrize(
+        ("assignment", "what"),
+        [
+            ("a", "not of the form"),
+            ("=1", "not of the form"),
+            ("a.b.c=1", "cannot go below 'b'"),
+            ("a..b=1", "not of the form"),
+        ],
+    )
+    def test_set_refuses(self, assignment: str, what: str) -> None:
+        with pytest.raises(ConfigError, match=what):
+            set_value({"a": {"b": 1}}, assignment)
+
+
+class TestSettings:
+    def test_come_from_variables_before_the_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "settings.json"
+        path.write_text('{"log_level": "DEBUG", "processes": 3}')
+        monkeypatch.setenv("INGEST_SETTINGS_FILE", str(path))
+        monkeypatch.setenv("INGEST_PROCESSES", "5")
+
+        settings = Settings.load()
+
+        assert (settings.log_level, settings.processes) == ("DEBUG", 5)
+
+    def test_refuse_an_unknown_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("INGEST_REDISURL", "x")
+        with pytest.raises(ConfigError, match="INGEST_REDISURL"):
+            Settings.load()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("INGEST_LOG_LEVEL", "LOUD"), ("INGEST_PROCESSES", "0"), ("INGEST_REDIS_URL", "http://x:secret@y")],
+    )
+    def test_refuse_a_wrong_value(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError) as caught:
+            Settings.load()
+        assert caught.value.place == name
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["{", "[]", "7", '{"log_lvel": "DEBUG"}', b"\xff"])
+    def test_refuse_a_wrong_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes
+    ) -> None:
+        path = tmp_path / "settings.json"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setenv("INGEST_SETTINGS_FILE", str(path))
+        with pytest.raises(ConfigError):
+            Settings.load()
+
+
+class TestExamples:
+    def parsed(self, name: str, to: str | None = None) -> JobConfig:
+        path = EXAMPLES / name
+        return resolve_processors(
+            parse_config(load_job_config(path, to), base_dir=path.parent), Settings(), path.parent
+        )
+
+    @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
+    def test_are_whole(self, path: Path, tmp_path: Path) -> None:
+        to = str(tmp_path) if path.stem.startswith("boss") else None
+        self.parsed(path.name, to)
+        assert '"// ' in path.read_text()
+
+    @pytest.mark.parametrize(
+        ("name", "items"),
+        [("folder.json", 5), ("z_stack.json", 16), ("catmaid_files.json", 18), ("boss-z-stack.json", 48)],
+    )
+    def test_run(self, name: str, items: int, tmp_path: Path) -> None:
+        config = self.parsed(name, str(tmp_path))
+        grid = Grid(config.ingest_job) if config.ingest_job.type == "tiles" else None
+        as_json = config.model_dump(mode="json", by_alias=True)
+        context = JobContext("j", config.name, "2026-01-31", grid, tmp_path, as_json)
+        processors = load_processors(config, context, Settings())
+        processors.path.check()
+        processors.tile.check()
+
+        uploads = []
+        for item in processors.path.paths() if grid is None else grid.tiles():
+            origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
+            with processors.path.open(processors.path.path(item)) as path:
+                uploads += list(processors.tile.uploads(Source(item, path, origin)))
+
+        assert len(uploads) == items
+        if name == "catmaid_files.json":
+            assert all(isinstance(upload.body, Path) for upload in uploads)
+
+    def test_there_is_one_for_each_path_processor(self) -> None:
+        classes = {
+            load_config(path).get("path_processor", {}).get("class") for path in EXAMPLES.glob("*.json")
+        }
+        assert {"folder", "z_stack", "catmaid_files"} <= classes
