@@ -8,7 +8,7 @@ import time
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
-from ingest.errors import IngestError, JobError, RedisError
+from ingest.errors import IngestError, JobError, RedisError, StoreError
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.2
 LOST_AFTER_S = 3.0
 TROUBLE_WAIT_S = 2.0
+GIVE_UP_AFTER_S = 20.0
 
 
 class Coordinator:
@@ -29,6 +30,8 @@ class Coordinator:
         self._duty = Duty(job.ledger, holder)
         self._looked_s = 0.0
         self._missing: set[int] = set()
+        self._trouble: IngestError | None = None
+        self._trouble_since_s = 0.0
 
     @cached_property
     def _processors(self) -> Processors:
@@ -47,7 +50,9 @@ class Coordinator:
         renewal.start()
         while not stop.is_set():
             try:
-                if self.step():
+                again = self.step()
+                self._trouble = None
+                if again:
                     continue
             except RedisError as error:
                 log.warning("the coordinator waits for Redis: %s", error.what)
@@ -57,6 +62,20 @@ class Coordinator:
                 stop.wait(TROUBLE_WAIT_S)
             stop.wait(IDLE_S)
         renewal.join(1)
+
+    def raise_trouble(self) -> None:
+        """Give up on what does not mend itself: a source that cannot be listed, a damaged manifest part.
+
+        A store or a Redis that is away is waited for instead.
+
+        Raises:
+            IngestError: what has been in the way for ``GIVE_UP_AFTER_S``.
+        """
+        trouble = self._trouble
+        if trouble is None or isinstance(trouble, StoreError | RedisError):
+            return
+        if time.monotonic() - self._trouble_since_s > GIVE_UP_AFTER_S:
+            raise trouble
 
     def let_go(self) -> None:
         """Give the duty up, so that another node has it at once."""
@@ -74,6 +93,9 @@ class Coordinator:
                 log.debug("could not renew the duty: %s", error.what)
 
     def _note(self, error: IngestError) -> None:
+        if self._trouble is None:
+            self._trouble_since_s = time.monotonic()
+        self._trouble = error
         log.warning("the coordinator is in trouble: %s", error)
         try:
             self._job.ledger.note(trouble=str(error))

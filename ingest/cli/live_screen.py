@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.cli.output import human_bytes, printable
-from ingest.cli.screens import Screen, end_lines, progress_line
+from ingest.cli.screens import Screen, amounts, end_lines, pace
 from ingest.job import Status
 from ingest.presence import NodeInfo
 
@@ -48,13 +48,13 @@ class LiveScreen(Screen):
 
     def _picture(self, status: Status) -> RenderableType:
         progress = self._meter.read(status)
-        bar = ProgressBar(total=1.0, completed=progress.fraction or 0.0, width=60)
-        if progress.fraction is None:
-            bar = ProgressBar(total=None, width=60, pulse=True)
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=1.0, completed=progress.fraction or 0.0, width=60))
         parts: list[RenderableType] = [
-            Text.assemble((f"{printable(status.name)} ", "bold"), (status.job_id, "cyan")),
+            Text.assemble((printable(status.name), "bold"), f" ({status.job_id}) {status.state}"),
             bar,
-            Text(progress_line(progress)),
+            Text(amounts(progress)),
+            Text(pace(progress)),
         ]
         if status.pause:
             parts.append(Text(f"paused: {printable(status.pause)}", style="yellow"))

@@ -97,11 +97,11 @@ class PlainScreen(Screen):
             click.echo(printable(line))
 
 
-def progress_line(progress: Progress) -> str:
-    """One line: state, items and bytes of total, failed, skipped, rate, time left, nodes."""
+def amounts(progress: Progress) -> str:
+    """Items and bytes of total, failed, skipped."""
     status, counts = progress.status, progress.status.counts
     so_far = "" if status.total_is_final else " so far"
-    parts = [f"{status.state}: {progress.items_finished:,} of {status.items_total:,} items{so_far}"]
+    parts = [f"{progress.items_finished:,} of {plural(status.items_total, 'item')}{so_far}"]
     if counts.bytes_listed:
         parts.append(f"{human_bytes(counts.bytes_done)} of {human_bytes(counts.bytes_listed)}{so_far}")
     elif counts.bytes_stored:
@@ -111,12 +111,23 @@ def progress_line(progress: Progress) -> str:
         for count, what in ((counts.failed, "failed"), (counts.skipped, "skipped"))
         if count
     ]
+    return ", ".join(parts)
+
+
+def pace(progress: Progress) -> str:
+    """Rate, time left, nodes."""
+    parts = []
     if progress.items_per_s:
         parts.append(f"{progress.items_per_s:,.0f} items/s, {human_bytes(progress.bytes_per_s)}/s")
-    if progress.left_s is not None and not status.state.ended:
+    if progress.left_s is not None and progress.status.state is State.UPLOADING:
         parts.append(f"{human_duration(progress.left_s)} left")
-    parts.append(plural(len(status.nodes), "node"))
+    parts.append(plural(len(progress.status.nodes), "node"))
     return ", ".join(parts)
+
+
+def progress_line(progress: Progress) -> str:
+    """One line: state, amounts and pace."""
+    return f"{progress.status.state}: {amounts(progress)}, {pace(progress)}"
 
 
 def end_lines(status: Status) -> list[str]:

@@ -55,7 +55,7 @@ def work(job: Job, processes: int, screen: Screen) -> int:
 
     Raises:
         RedisUnreachable: Redis was away for longer than ``INGEST_REDIS_PATIENCE_S``.
-        IngestError: the node ended by itself.
+        IngestError: the node ended by itself, or the job's source cannot be listed.
     """
     with listening() as asked:
         node = NodeProcess(job, processes)
@@ -65,7 +65,7 @@ def work(job: Job, processes: int, screen: Screen) -> int:
         duty.start()
         try:
             with screen:
-                status = _watch(job, node, screen, asked)
+                status = _watch(job, node, coordinator, screen, asked)
             if status is None:
                 return _stop_politely(job, node, screen, asked)
             _see_off(node, status)
@@ -78,7 +78,9 @@ def work(job: Job, processes: int, screen: Screen) -> int:
             node.kill()
 
 
-def _watch(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> Status | None:
+def _watch(
+    job: Job, node: NodeProcess, coordinator: Coordinator, screen: Screen, asked: Asked
+) -> Status | None:
     """Show the job until it has ended (its last status), or someone asks to stop (None)."""
     lost_s: float | None = None
     while not asked.times:
@@ -89,6 +91,8 @@ def _watch(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> Status 
             if status.state.ended or status.state in (State.CANCELLING, State.UPLOADED):
                 return status
             node.check()
+            if status.counts.committed >= status.counts.batches:
+                coordinator.raise_trouble()
         except RedisError as error:
             lost_s = lost_s or time.monotonic()
             waited_s = time.monotonic() - lost_s
