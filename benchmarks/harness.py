@@ -1,0 +1,285 @@
+"""What the benchmarks share: an S3 server, commands measured with all that they start, and tables of ratios."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ACCESS_KEY = "INGESTBENCHACCESSKEY"
+SECRET_KEY = "ingest-bench-secret-key-0123456789"  # a benchmark server's
+BUCKET = "bench"
+SAMPLE_S = 0.1
+_PR_SET_CHILD_SUBREAPER = 36
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+# Commands, measured
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a command took, with all processes that it started.
+
+    Attributes:
+        began_s: wall-clock time (Unix) at which it was started.
+        wall_s: from its start to its exit.
+        cpu_s: user and system time of all its processes, exact: by their exit records.
+        peak_rss_bytes: the largest sum of its processes' resident memory seen by sampling; pages that
+            several share count once for each.
+    """
+
+    began_s: float
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+def become_reaper() -> None:
+    """Make orphans of what this process starts its own children, so that their exit records come here."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def measure(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    log: Path,
+    *,
+    after: Callable[[], None] = lambda: None,
+) -> Usage:
+    """Run a command to its end, and count it with all that it started.
+
+    Args:
+        command: what to run; its output goes to ``log``.
+        env: its whole environment.
+        log: a file for its output and errors.
+        after: ends what outlives the command (a server that it started); not part of the wall time.
+
+    Raises:
+        RuntimeError: it failed; the end of its output says why.
+    """
+    spared = _children()
+    sampler = _Sampler(spared)
+    with log.open("wb") as out:
+        began_s, start_s = time.time(), time.perf_counter()
+        process = subprocess.Popen(command, env=dict(env), stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        with sampler:
+            _, status, usage = os.wait4(process.pid, 0)
+            wall_s = time.perf_counter() - start_s
+    process.returncode = os.waitstatus_to_exitcode(status)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+    after()
+    return Usage(began_s, wall_s, cpu_s + _reap(spared), sampler.peak_bytes)
+
+
+def _reap(spared: set[int], within_s: float = 10.0) -> float:
+    """The CPU seconds of orphans that have come to this process and end."""
+    cpu_s, until_s = 0.0, time.monotonic() + within_s
+    while left := _children() - spared:
+        for pid in left:
+            ended, _, usage = os.wait4(pid, os.WNOHANG)
+            cpu_s += (usage.ru_utime + usage.ru_stime) if ended else 0.0
+        if time.monotonic() > until_s:
+            raise RuntimeError(f"processes {sorted(left)} outlive their command")
+        time.sleep(0.01)
+    return cpu_s
+
+
+def _children(pid: int | str = "self") -> set[int]:
+    children: set[int] = set()
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                children.update(map(int, (task / "children").read_text().split()))
+    return children
+
+
+class _Sampler:
+    """Adds up the resident memory of this process's descendants, save some, ten times a second."""
+
+    def __init__(self, spared: set[int]) -> None:
+        self.peak_bytes = 0
+        self._spared = spared
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            left, total = list(_children() - self._spared), 0
+            while left:
+                pid = left.pop()
+                left += _children(pid)
+                with suppress(OSError):
+                    total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+            self.peak_bytes = max(self.peak_bytes, total)
+
+
+def clean_env(**more: str) -> dict[str, str]:
+    """This process's environment without what configures the tools, and with ``more``."""
+    ours = ("AWS_", "RCLONE_", "INGEST_", "S3_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+# The server
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running ``rclone serve s3``, over a folder."""
+
+    endpoint_url: str
+    folder: Path
+    pid: int
+
+    def aws_env(self) -> dict[str, str]:
+        """Credentials for it, and none of the user's own."""
+        return clean_env(
+            AWS_ACCESS_KEY_ID=ACCESS_KEY,
+            AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+            AWS_REGION="us-east-1",
+            AWS_CONFIG_FILE=os.devnull,
+            AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+            AWS_EC2_METADATA_DISABLED="true",
+        )
+
+    def cpu_s(self) -> float:
+        """CPU seconds that it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def arrivals(self, prefix: str) -> list[tuple[float, int]]:
+        """When each object below a prefix was written (its file's ctime, Unix), in order, and its bytes."""
+        found: list[tuple[float, int]] = []
+        for folder, folders, names in os.walk(self.folder / BUCKET / prefix):
+            folders[:] = [name for name in folders if name != ".ingest"]
+            facts = [Path(folder, name).stat() for name in names]
+            found += [(fact.st_ctime_ns / 1e9, fact.st_size) for fact in facts]
+        return sorted(found)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """``rclone serve s3`` over a new folder, on a free port of this machine, with one bucket."""
+    root = folder / "buckets"
+    (root / BUCKET).mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["rclone", "serve", "s3", "--config", str(folder / "rclone.conf"), "--vfs-cache-mode", "off"]
+    command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--addr", f"127.0.0.1:{port}", str(root)]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=clean_env(), stdout=log, stderr=log)
+    server = Server(f"http://127.0.0.1:{port}", root, process.pid)
+    try:
+        _await(server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await(server: Server) -> None:
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name="us-east-1",
+        config=Config(
+            signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 20}
+        ),
+    )
+    client.head_bucket(Bucket=BUCKET)
+    client.close()
+
+
+# Results
+
+
+@dataclass(slots=True)
+class Table:
+    """Lines of a table, aligned: the first column to the left, the others to the right."""
+
+    titles: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [self.titles, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.titles))]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if column else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+
+def median(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Ours to theirs, pair by pair: the same round's."""
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+
+def ratio_text(values: Sequence[float]) -> str:
+    """Median, and the least and the greatest, of ratios."""
+    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": model[0].partition(":")[2].strip() if model else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def version_of(*command: str) -> str:
+    """The first line that a tool says of its version."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return (done.stdout or done.stderr).splitlines()[0].strip()
+
+
+def write_json(path: Path | None, result: Mapping[str, Any]) -> None:
+    """Write a result where one was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2) + "\n")
