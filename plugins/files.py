@@ -6,6 +6,7 @@ import mimetypes
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -81,6 +82,10 @@ class Folder(PathProcessor[FolderParams]):
     def _root(self) -> str:
         return str(self.params.root_dir)
 
+    @cached_property
+    def _real_root(self) -> str:
+        return os.path.realpath(self._root)
+
     def check(self) -> None:
         """Look whether the folder is there and can be listed."""
         check_folder(self._root)
@@ -114,7 +119,7 @@ class Folder(PathProcessor[FolderParams]):
         if "" in segments or "." in segments or ".." in segments or "\0" in item.path:
             raise ItemError(f"{item.path!r} is no path below {self._root}")
         path = f"{self._root}/{item.path}"
-        if not is_below(os.path.realpath(path), os.path.realpath(self._root)):
+        if not is_below(os.path.realpath(path), self._real_root):
             raise ItemError(f"{item.path!r} is, or lies behind, a symbolic link that leaves {self._root}")
         return path
 

@@ -27,10 +27,14 @@ STACK, CATMAID = "ingestclient.plugins.stack.Zindex", "ingestclient.plugins.catm
 ALLOWED = Settings(plugin_paths="ingestclient.plugins")
 
 
-# Boss's file systems leave the files that they open to the garbage collector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    # Boss's file systems leave the files that they open to the garbage collector,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+    # and its plugins import pkg_resources, of which setuptools 67 and later warn.
+    pytest.mark.filterwarnings(
+        "ignore:.*pkg_resources:UserWarning", "ignore:.*pkg_resources:DeprecationWarning"
+    ),
+]
 
 
 @pytest.fixture(autouse=True)
