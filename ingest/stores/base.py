@@ -104,6 +104,11 @@ class UploadRecords(Protocol):
         """The upload is completed or aborted."""
 
 
+def bare_etag(etag: str | None) -> str | None:
+    """An ETag without the quotes that servers put around it in some answers and leave out in others."""
+    return etag.strip('"') if etag is not None else None
+
+
 def never() -> None:
     """The default check of a transfer: go on."""
 

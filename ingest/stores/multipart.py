@@ -71,6 +71,10 @@ class Part:
         return self.etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
+class _OtherBytes(Exception):
+    """A part that was sent before is not what the file holds now: the upload has to begin anew."""
+
+
 class Multipart:
     """The multipart uploads of one store. Its threads and the bytes it holds are shared by all its files."""
 
@@ -85,18 +89,40 @@ class Multipart:
         self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool
     ) -> Stored:
         """See :meth:`Store.put_file`. Without ``transfer.records`` an upload that fails is aborted."""
-        resumable = transfer.records is not None and self._store.capabilities.resumable
         upload_id, there = self._resumed(key, transfer)
         if upload_id is not None and there is None:
             done = self._done_before(key, size_bytes, meta, transfer)
             if done is not None:
                 return done
-        if upload_id is None or there is None:
-            upload_id, there = self._begun(key, meta, transfer), {}
+        if upload_id is not None and there is not None:
+            try:
+                return self._go_on(
+                    upload_id, there, key, path, size_bytes, meta, transfer, if_absent=if_absent
+                )
+            except _OtherBytes:
+                self._store.abort_upload(key, upload_id)  # its parts are of another state of the file
+        upload_id = self._begun(key, meta, transfer)
+        return self._go_on(upload_id, {}, key, path, size_bytes, meta, transfer, if_absent=if_absent)
+
+    def _go_on(
+        self,
+        upload_id: str,
+        there: dict[int, Part],
+        key: str,
+        path: Path,
+        size_bytes: int,
+        meta: ObjectMeta,
+        transfer: Transfer,
+        *,
+        if_absent: bool,
+    ) -> Stored:
         upload = _Upload(self._store, key, upload_id, there, transfer)
+        resumable = transfer.records is not None and self._store.capabilities.resumable
         try:
             parts = self._send(upload, path, size_bytes, meta)
             return self._complete(upload, parts, size_bytes, meta, if_absent=if_absent)
+        except _OtherBytes:
+            raise
         except BaseException as error:
             if not (resumable and _may_go_on(error)):
                 with suppress(StoreError):
@@ -230,13 +256,19 @@ class _Upload:
     transfer: Transfer
 
     def part(self, number: int, body: bytes) -> Part:
-        """Send one part, unless the server has it."""
+        """Send one part, unless the server has it.
+
+        Raises:
+            _OtherBytes: the server has other bytes as this part, or its answer does not prove that it has not.
+        """
         part = self.there.get(number)
-        if part is None or not part.holds(body):
-            self.transfer.check()
-            self.transfer.pace(len(body))
-            part = self._sent(number, body)
-        return part
+        if part is not None:
+            if part.holds(body):
+                return part
+            raise _OtherBytes
+        self.transfer.check()
+        self.transfer.pace(len(body))
+        return self._sent(number, body)
 
     def _sent(self, number: int, body: bytes) -> Part:
         checksum = self.store.capabilities.checksum

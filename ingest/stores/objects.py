@@ -14,7 +14,16 @@ import obstore
 
 from ingest.config import Destination, UploadConfig
 from ingest.errors import ChecksumMismatch, ObjectExists, ObjectMissing, StoreError
-from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Store, Stored, Transfer
+from ingest.stores.base import (
+    Capabilities,
+    Checksum,
+    ObjectInfo,
+    ObjectMeta,
+    Store,
+    Stored,
+    Transfer,
+    bare_etag,
+)
 from ingest.stores.source import hashed_pieces, read_whole, size_of
 from ingest.stores.vendor_errors import OBSTORE_ERRORS, Place, from_obstore
 
@@ -115,7 +124,7 @@ class ObjectStore(Store):
                 raise self.mismatch(key, "the answer's ETag is not the MD5 of what was sent")
         elif checksum is Checksum.READ_BACK:
             self.check_by_reading(key, len(body), meta)
-        return Stored(key, len(body), etag)
+        return Stored(key, len(body), bare_etag(etag))
 
     def check_by_reading(self, key: str, size_bytes: int, meta: ObjectMeta) -> None:
         """Read the object and compare its size and SHA-256.
@@ -179,7 +188,7 @@ class ObjectStore(Store):
         if self.capabilities.checksum is not Checksum.NONE:
             self.check_by_reading(key, size_bytes, meta)
         transfer.sent(size_bytes)
-        return Stored(key, size_bytes, answer["e_tag"])
+        return Stored(key, size_bytes, bare_etag(answer["e_tag"]))
 
     def _attributes(self, meta: ObjectMeta) -> dict[str, str]:
         attributes = {"Content-Type": meta.content_type, **meta.metadata, "sha256": meta.sha256}
@@ -197,7 +206,7 @@ class ObjectStore(Store):
             raise from_obstore(error, self.place, key) from None
         metadata = {name.lower(): value for name, value in answer.attributes.items() if name not in _STANDARD}
         sha256 = metadata.pop("sha256", None)
-        return ObjectInfo(key, answer.meta["size"], answer.meta["e_tag"], sha256, metadata)
+        return ObjectInfo(key, answer.meta["size"], bare_etag(answer.meta["e_tag"]), sha256, metadata)
 
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Store.list`. Objects that others stored under names obstore cannot name make it fail."""
@@ -206,7 +215,7 @@ class ObjectStore(Store):
             for page in obstore.list(self._client, folder or None, offset=after or None, chunk_size=1000):
                 for found in page:
                     if found["path"].startswith(prefix) and listed(found["path"], prefix):
-                        yield ObjectInfo(found["path"], found["size"], found["e_tag"])
+                        yield ObjectInfo(found["path"], found["size"], bare_etag(found["e_tag"]))
         except OBSTORE_ERRORS as error:
             raise from_obstore(error, self.place) from None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ingest.config import Destination, UploadConfig
 from ingest.errors import ObjectMissing, StoreError
-from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer
+from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer, bare_etag
 from ingest.stores.multipart import Multipart, abort_uploads
 from ingest.stores.objects import PIECE_BYTES, ObjectStore, listed
 from ingest.stores.s3_clients import S3Clients
@@ -94,7 +94,7 @@ class S3Store(ObjectStore):
             raise ours from None
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
         sha256 = metadata.pop("sha256", None)
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], sha256, metadata)
+        return ObjectInfo(key, answer["ContentLength"], bare_etag(answer["ETag"]), sha256, metadata)
 
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Store.list`.
@@ -118,7 +118,7 @@ class S3Store(ObjectStore):
                 )
             last = key
             if listed(key, prefix):
-                yield ObjectInfo(key, found["Size"], found["ETag"])
+                yield ObjectInfo(key, found["Size"], bare_etag(found["ETag"]))
 
     def _pages(self, query: dict[str, Any]) -> Iterator[Any]:
         try:

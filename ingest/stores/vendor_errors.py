@@ -85,6 +85,8 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
     errno.ENOENT: ObjectMissing,
     errno.EEXIST: ObjectExists,
 }
+_NEVER = (501, 505)
+"""Of the 5xx, those that waiting does not cure."""
 _HINTS: dict[str, str] = {
     "InvalidAccessKeyId": "the access key is unknown there; check AWS_ACCESS_KEY_ID or the profile",
     "SignatureDoesNotMatch": "the secret is not the access key's; check AWS_SECRET_ACCESS_KEY or the profile",
@@ -150,7 +152,7 @@ def answered(status: int, code: str, place: Place, key: str | None = None) -> St
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
     said = str(status) if code in ("", str(status)) else f"{status} {code}"
     if kind is None:
-        kind = StoreUnreachable if status >= 500 else StoreError
+        kind = StoreUnreachable if status >= 500 and status not in _NEVER else StoreError
     if kind is BucketMissing:
         return BucketMissing(
             f"{place}: the bucket does not exist ({said})",

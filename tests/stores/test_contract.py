@@ -163,12 +163,12 @@ def test_manifests_are_listed_only_where_asked_for(store: Store) -> None:
     assert keys(store, ".ingest/") == [".ingest/job/part"]
 
 
-def test_a_long_list_has_every_key_once(store: Store) -> None:
-    names = [f"f/{number:04}" for number in range(1203)]
+def test_a_long_list_has_every_key_once(store: Store, kind: str) -> None:
+    names = [f"f/{number:04}" for number in range(203 if kind == "file" else 1203)]  # S3 lists 1,000 a page
     for name in names:
         put(store, name, b"")
     assert keys(store) == names
-    assert keys(store, "f/1", after="f/1199") == names[1200:]
+    assert keys(store, "f/", after=names[-4]) == names[-3:]
     store.delete(names)
     assert keys(store) == []
 

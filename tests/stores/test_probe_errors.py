@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,18 @@ CALLS = ("probe", "put", "put odd", "stat odd", "list", "read", "delete", "abort
 def call(destination: Destination, name: str) -> None:
     """One call of a store that was not probed before."""
     store = open_store(destination, UPLOAD)
+    calls: dict[str, Callable[[], object]] = {
+        "probe": store.probe,
+        "put": lambda: put(store, "k"),
+        "put odd": lambda: put(store, "odd\nkey"),
+        "stat odd": lambda: store.stat("odd\nkey"),
+        "list": lambda: [*store.list()],
+        "read": lambda: store.read_bytes("k"),
+        "delete": lambda: store.delete(["k"]),
+        "abort": lambda: store.abort_upload("k", ""),
+    }
     try:
-        {
-            "probe": store.probe,
-            "put": lambda: put(store, "k"),
-            "put odd": lambda: put(store, "odd\nkey"),
-            "stat odd": lambda: store.stat("odd\nkey"),
-            "list": lambda: [*store.list()],
-            "read": lambda: store.read_bytes("k"),
-            "delete": lambda: store.delete(["k"]),
-            "abort": lambda: store.abort_upload("k", ""),
-        }[name]()
+        calls[name]()
     finally:
         store.close()
 

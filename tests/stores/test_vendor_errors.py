@@ -1,0 +1,129 @@
+"""Every answer a server may give becomes the error it should, and nothing secret is repeated."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from botocore import exceptions as boto
+from obstore import exceptions as obs
+
+from ingest.errors import (
+    BucketMissing,
+    ChecksumMismatch,
+    IngestError,
+    KeyConflict,
+    KeyInvalid,
+    ObjectExists,
+    ObjectMissing,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnreachable,
+)
+from ingest.stores.vendor_errors import Place, answered, from_boto, from_obstore, from_os
+
+PLACE = Place("s3://bucket/prefix", "https://minio.example", "field")
+
+ANSWERS: list[tuple[int, str, type[StoreError]]] = [
+    (403, "AccessDenied", StoreRefused),
+    (403, "", StoreRefused),
+    (400, "ExpiredToken", StoreRefused),
+    (401, "", StoreRefused),
+    (301, "PermanentRedirect", StoreRefused),
+    (404, "NoSuchBucket", BucketMissing),
+    (404, "NoSuchKey", ObjectMissing),
+    (404, "NoSuchUpload", ObjectMissing),
+    (404, "404", ObjectMissing),
+    (412, "PreconditionFailed", ObjectExists),
+    (409, "ConditionalRequestConflict", ObjectExists),
+    (507, "XMinioStorageFull", StoreFull),
+    (403, "QuotaExceeded", StoreFull),
+    (400, "BadDigest", ChecksumMismatch),
+    (400, "RequestTimeout", StoreUnreachable),
+    (503, "SlowDown", StoreUnreachable),
+    (500, "InternalError", StoreUnreachable),
+    (502, "", StoreUnreachable),
+    (429, "", StoreUnreachable),
+    (408, "", StoreUnreachable),
+    (501, "NotImplemented", StoreError),
+    (400, "InvalidArgument", StoreError),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), ANSWERS)
+def test_answers_of_both_clients_become_the_same_error(
+    status: int, code: str, kind: type[StoreError]
+) -> None:
+    text = (
+        f"Generic S3 error: Error performing PUT https://minio.example/bucket?X-Amz-Signature=SECRET in 1ms - "
+        f"Server returned non-2xx status code: {status} Said: <Error><Code>{code}</Code></Error>"
+        "\n\nDebug source:\nGeneric { SECRET }"
+    )
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    errors = [
+        answered(status, code, PLACE, "k"),
+        from_obstore(obs.GenericError(text), PLACE, "k"),
+        from_boto(boto.ClientError(answer, "PutObject"), PLACE, "k"),  # type: ignore[arg-type]
+    ]
+    assert [type(error) for error in errors] == [kind] * 3
+    for error in errors:
+        assert "SECRET" not in str(error)
+        assert "s3://bucket/prefix at https://minio.example" in error.what
+        assert str(status) in error.what
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (boto.EndpointConnectionError(endpoint_url="https://x?SECRET"), StoreUnreachable),
+        (boto.ReadTimeoutError(endpoint_url="https://x?SECRET"), StoreUnreachable),
+        (boto.ConnectionClosedError(endpoint_url="https://x?SECRET"), StoreUnreachable),
+        (boto.IncompleteReadError(actual_bytes=1, expected_bytes=2), StoreUnreachable),
+        (boto.NoCredentialsError(), StoreRefused),
+        (boto.TokenRetrievalError(provider="sso", error_msg="SECRET"), StoreRefused),
+        (boto.CredentialRetrievalError(provider="x", error_msg="SECRET"), StoreRefused),
+        (boto.ParamValidationError(report="SECRET"), StoreError),
+    ],
+)
+def test_errors_of_boto3_without_an_answer(error: Exception, kind: type[StoreError]) -> None:
+    ours = from_boto(error, PLACE)
+    assert type(ours) is kind
+    assert "SECRET" not in str(ours)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (obs.GenericError("HTTP error: error sending request SECRET"), StoreUnreachable),
+        (obs.UnauthenticatedError("External AWS credential provider: SECRET"), StoreRefused),
+        (FileNotFoundError("SECRET"), ObjectMissing),
+        (obs.AlreadyExistsError("SECRET"), ObjectExists),
+        (obs.InvalidPathError("SECRET"), StoreError),
+    ],
+)
+def test_errors_of_obstore_without_an_answer(error: Exception, kind: type[StoreError]) -> None:
+    ours = from_obstore(error, PLACE)
+    assert type(ours) is kind
+    assert "SECRET" not in str(ours)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, StoreFull),
+        (errno.EDQUOT, StoreFull),
+        (errno.EACCES, StoreRefused),
+        (errno.EPERM, StoreRefused),
+        (errno.EROFS, StoreRefused),
+        (errno.ENOTDIR, KeyConflict),
+        (errno.EISDIR, KeyConflict),
+        (errno.ELOOP, KeyConflict),
+        (errno.ENAMETOOLONG, KeyInvalid),
+        (errno.EEXIST, ObjectExists),
+        (errno.EIO, StoreUnreachable),
+        (errno.ESTALE, StoreUnreachable),
+    ],
+)
+def test_errors_of_file_systems(number: int, kind: type[IngestError]) -> None:
+    assert type(from_os(OSError(number, "what it says"), PLACE, "k")) is kind
