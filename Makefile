@@ -12,4 +12,5 @@ check: ## all that CI does, on a copy of the checkout
 	.ci/run
 
 bench: ## against peers, as ratios
-	$(VENV)/bin/python -m benchmarks
+	$(VENV)/bin/python benchmarks/small_files.py
+	$(VENV)/bin/python benchmarks/enumerate.py
