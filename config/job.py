@@ -20,6 +20,8 @@ from pydantic import (
 from ingest.config.key_template import KeyTemplate
 
 MIB = 1 << 20
+DEFAULT_BATCH_ITEMS = 512
+BATCHES_TO_SHARE = 64
 
 
 class Strict(BaseModel):
@@ -97,6 +99,12 @@ class TilesJob(Strict):
                     f"tiles would not line up; start at {start - start % size}"
                 )
         return self
+
+    def tile_count(self, axis: str) -> int:
+        """How many tiles there are along an axis (``x``, ``y``, ``z`` or ``t``), a last partial one included."""
+        start, stop = getattr(self.extent, axis)
+        size: int = getattr(self.tile_size, axis)
+        return -(-stop // size) - start // size
 
 
 class ProcessorConfig(Strict):
@@ -206,7 +214,12 @@ class UploadConfig(Strict):
 class QueueConfig(Strict):
     """How work is cut into messages."""
 
-    batch_items: int = Field(default=512, ge=1, le=100_000, description="Items in a batch, at most.")
+    batch_items: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Items in a batch, at most. Default: 512, and fewer in a small job, so that its nodes share it.",
+    )
     batch_bytes: int = Field(default=256 * MIB, ge=1, description="Source bytes in a batch of files, about.")
     max_batches: int = Field(
         default=10_000,
@@ -252,6 +265,21 @@ class JobConfig(Strict):
                         f"tiles that differ only in {axis} would have one key"
                     )
         return self
+
+    @property
+    def batch_items(self) -> int:
+        """Items in a batch, at most. In a small job over tiles fewer, so that nodes share it.
+
+        These are whole sections where they fit, so that each is decoded by one node.
+        """
+        if self.queue.batch_items is not None:
+            return self.queue.batch_items
+        if not isinstance(self.ingest_job, TilesJob):
+            return DEFAULT_BATCH_ITEMS
+        counts = {axis: self.ingest_job.tile_count(axis) for axis in "xyzt"}
+        section = counts["x"] * counts["y"]
+        share = -(-section * counts["z"] * counts["t"] // BATCHES_TO_SHARE)
+        return min(DEFAULT_BATCH_ITEMS, -(-share // section) * section)
 
     @property
     def key_template(self) -> KeyTemplate:

@@ -25,6 +25,7 @@ from ingest.queue import JobQueue
 log = logging.getLogger(__name__)
 
 BATCHES_AT_ONCE = 250
+FIRST_BATCH_ITEMS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Feeder:
         return self._feed_files(counts, fields.get("cursor", ""), batches_at_once)
 
     def _feed_tiles(self, grid: Grid, counts: Counts, batches_at_once: int) -> bool:
-        batch_items = self._config.queue.batch_items
+        batch_items = self._config.batch_items
         total = -(-len(grid) // batch_items)
         stop = min(total, counts.batches + batches_at_once)
         items = min(len(grid), stop * batch_items) - min(len(grid), counts.batches * batch_items)
@@ -89,7 +90,7 @@ class Feeder:
     def _feed_files(self, counts: Counts, cursor: str, batches_at_once: int) -> bool:
         if self._cuts is None or self._stands_at != counts.batches:
             after = json.loads(cursor) if cursor else None
-            self._cuts = self._cut(self._unique(after))
+            self._cuts = self._cut(self._unique(after), counts.batches)
         cuts = list(itertools.islice(self._cuts, batches_at_once))
         last = len(cuts) < batches_at_once
         if cuts:
@@ -123,14 +124,13 @@ class Feeder:
             yield from self._processors.path.paths(after)
             return
         seen: set[bytes] = set()
-        passed = after is None
+        first = next(self._processors.path.paths(after), None)
+        begun = False
         for item in self._processors.path.paths():
+            begun = begun or (first is not None and item.path == first.path)
             twin = self._seen_before(item, seen)
-            if passed:
+            if begun:
                 yield replace(item, flaw=f"another item has the key {twin!r} too") if twin else item
-            passed = passed or item.path == after
-        if not passed:
-            yield from self._processors.path.paths(after)
 
     def _seen_before(self, item: FileItem, seen: set[bytes]) -> str | None:
         """The item's key, if an item before it has that key too."""
@@ -144,17 +144,21 @@ class Feeder:
         seen.add(digest)
         return None
 
-    def _cut(self, items: Iterator[FileItem]) -> Iterator[_Cut]:
-        """Batches of at most ``batch_items`` items and about ``batch_bytes`` bytes."""
-        limits = self._config.queue
+    def _cut(self, items: Iterator[FileItem], number: int) -> Iterator[_Cut]:
+        """Batches of at most ``batch_items`` items and about ``batch_bytes`` bytes, beginning with ``number``.
+
+        The first are smaller, so that a small job, too, is shared by all nodes.
+        """
+        most_items = self._config.batch_items
         batch: list[FileItem] = []
         size_bytes = 0
         for item in items:
             if batch and (
-                len(batch) >= limits.batch_items or size_bytes + (item.size_bytes or 0) > limits.batch_bytes
+                len(batch) >= min(most_items, FIRST_BATCH_ITEMS << min(number // 4, 16))
+                or size_bytes + (item.size_bytes or 0) > self._config.queue.batch_bytes
             ):
                 yield _Cut(batch)
-                batch, size_bytes = [], 0
+                batch, size_bytes, number = [], 0, number + 1
             batch.append(item)
             size_bytes += item.size_bytes or 0
         if batch:

@@ -101,10 +101,8 @@ class Grid:
         self._first: dict[str, int] = {}
         self._count: dict[str, int] = {}
         for axis in "xyzt":
-            start, stop = getattr(job.extent, axis)
-            size: int = getattr(job.tile_size, axis)
-            self._first[axis] = start // size
-            self._count[axis] = -(-stop // size) - start // size
+            self._first[axis] = getattr(job.extent, axis)[0] // getattr(job.tile_size, axis)
+            self._count[axis] = job.tile_count(axis)
 
     def __len__(self) -> int:
         count = self._count

@@ -223,11 +223,8 @@ class Job:
             self.ledger.forget_upload(key)
 
     def _stored_keys(self) -> Iterator[str]:
-        """The keys of what this job stored and did not find there, by its manifest parts."""
-        parts = f"{manifest.folder(self.job_id)}parts/"
-        for info in self.store.list(parts):
-            table = manifest.decode_part(self.store.read_bytes(info.key), info.key)
-            yield from (row["key"] for row in table.to_pylist() if row["status"] == "stored")
+        """The keys of what this job stored and did not find there, then those of its manifest."""
+        yield from manifest.stored_keys(self.store, self.job_id, self.settings.scratch)
         yield from self._uncommitted_keys()
         yield from [info.key for info in self.store.list(manifest.folder(self.job_id))]
 
@@ -248,7 +245,7 @@ class Job:
         items = listed if listed is not None else self.ledger.payload_items(batch)
         if items is not None:
             return items
-        grid, size = self.context.grid, self.config.queue.batch_items
+        grid, size = self.context.grid, self.config.batch_items
         return list(grid.tiles(batch * size, (batch + 1) * size)) if grid else []
 
     def retry(self) -> int:
@@ -265,7 +262,7 @@ class Job:
         while True:
             _, counts, _ = self.ledger.snapshot()
             items = [_afresh(failure.item) for failure in self.failures()]
-            size = self.config.queue.batch_items
+            size = self.config.batch_items
             payloads = [pack_items(items[start : start + size]) for start in range(0, len(items), size)]
             if self.ledger.reopen(payloads, failures=len(items), batches=counts.batches):
                 self.queue.publish(range(counts.batches, counts.batches + len(payloads)))

@@ -1,0 +1,101 @@
+"""A batch, and what became of it, as the ledger and the manifest want it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ingest.errors import IngestError
+from ingest.items import FileItem, Item
+from ingest.ledger import FailedItem, Tally
+from ingest.manifest import Row
+from ingest.processors import Upload
+from ingest.workers.uploader import Outcome
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as a node takes it.
+
+    Attributes:
+        number: its number within the job.
+        items: what is in it.
+        attempt: 1 for the first try.
+        kills: index of an item → how often it was in hand, by itself, when its process died.
+        began_s: Redis's time when the attempt began, in seconds since 1970 UTC.
+    """
+
+    number: int
+    items: Sequence[Item]
+    attempt: int = 1
+    kills: Mapping[int, int] = field(default_factory=dict)
+    began_s: int = 0
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of a batch's items."""
+
+    batch: Batch
+    node: str
+    rows: list[Row] = field(default_factory=list)
+    failures: dict[int, FailedItem] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def _count(self, **amounts: int) -> None:
+        for name, amount in amounts.items():
+            self.counters[name] = self.counters.get(name, 0) + amount
+
+    @property
+    def tally(self) -> Tally:
+        """For the ledger."""
+        return Tally(self.counters, self.failures)
+
+    def succeed(self, item: Item, source: str, outcomes: Sequence[tuple[Upload, Outcome]]) -> None:
+        """Note an item that is stored: done where this job stored any of its objects, else skipped."""
+        size_bytes = item.size_bytes if isinstance(item, FileItem) else None
+        stored = [outcome for _, outcome in outcomes if outcome.status == "stored"]
+        self._count(
+            done=int(bool(stored)),
+            skipped=int(not stored),
+            blank=int(any("blank" in upload.metadata for upload, _ in outcomes)),
+            bytes_done=sum(outcome.size_bytes for _, outcome in outcomes)
+            if size_bytes is None
+            else size_bytes,
+            objects=len(stored),
+            bytes_stored=sum(outcome.size_bytes for outcome in stored),
+        )
+        self.rows += [self._row(item, source, size_bytes, upload, outcome) for upload, outcome in outcomes]
+
+    def _row(self, item: Item, source: str, size_bytes: int | None, upload: Upload, outcome: Outcome) -> Row:
+        return Row(
+            item=item.name,
+            source=source,
+            size_bytes=size_bytes,
+            mtime=item.mtime_ns if isinstance(item, FileItem) else None,
+            key=outcome.key,
+            stored_bytes=outcome.size_bytes,
+            sha256=outcome.sha256,
+            etag=outcome.etag,
+            content_type=outcome.content_type,
+            status=outcome.status,
+            node=self.node,
+            attempt=self.batch.attempt,
+            time=self.batch.began_s or int(time.time()),
+            metadata=upload.metadata,
+        )
+
+    def fail(self, index: int, source: str, error: Exception) -> None:
+        """Note an item that failed, with a reason that a person can act on."""
+        item = self.batch.items[index]
+        reason = str(error)
+        if not isinstance(error, IngestError):
+            log.error("item %s failed through a fault in a plugin or in Ingest", item.name, exc_info=error)
+            reason = f"a fault in a plugin or in Ingest: {error!r}"
+        failure = FailedItem(item, type(error).__name__, reason, source, self.node, self.batch.began_s)
+        self.failures[index] = failure
+        self._count(failed=1, bytes_failed=(item.size_bytes or 0) if isinstance(item, FileItem) else 0)
