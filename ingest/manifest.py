@@ -226,6 +226,25 @@ def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().replace_schema_metadata(schema.metadata)
 
 
+def stored_keys(store: Store, job_id: str, scratch_dir: Path) -> Iterator[str]:
+    """The keys of what a job stored and did not find there, by its parts and, where it was completed, its manifest.
+
+    Raises:
+        ManifestDamaged: a part is truncated or garbled.
+    """
+    with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
+        before = _fetch(store, job_id, Path(scratch, "manifest.parquet"))
+        for table in _tables(before) if before else ():
+            yield from _keys_stored(table)
+    for info in store.list(f"{folder(job_id)}parts/"):
+        yield from _keys_stored(decode_part(store.read_bytes(info.key), info.key))
+
+
+def _keys_stored(table: pa.Table) -> list[str]:
+    rows = table.select(["key", "status"]).to_pylist()
+    return [row["key"] for row in rows if row["status"] == "stored"]
+
+
 def checksum_line(sha256: str, key: str) -> str:
     """A line as GNU coreutils' ``sha256sum -c`` reads it: a name with a newline or backslash is escaped."""
     escaped = key.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
