@@ -13,7 +13,6 @@ import io
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
@@ -25,50 +24,17 @@ from typing import TYPE_CHECKING, Any
 from ingest.config import UploadConfig
 from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, StoreError
 from ingest.stores.base import Checksum, ObjectMeta, Stored, Transfer
+from ingest.stores.parts import Part, b64_sha256, composite_etag, list_parts, part_size
 from ingest.stores.source import ensure_unchanged, opened, read_piece
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
 
 if TYPE_CHECKING:
     from ingest.stores.s3 import S3Store
 
-MAX_PARTS = 10_000
 PARTS_AT_ONCE = 4
 """Parts of one file under way."""
 WAIT_S = 0.2
 """How often a wait asks whether to stop."""
-_MIB = 1 << 20
-
-
-def part_size(size_bytes: int, wanted_bytes: int) -> int:
-    """Bytes in each part but the last: as wanted, or what makes at most 10,000 parts, in whole MiB.
-
-    It depends on nothing else, so that every node cuts a file alike.
-    """
-    least = -(-size_bytes // MAX_PARTS)
-    return wanted_bytes if wanted_bytes >= least else -(-least // _MIB) * _MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part that the server has, as completing takes it."""
-
-    number: int
-    size_bytes: int
-    etag: str
-    sha256: str | None
-
-    def to_boto(self) -> dict[str, Any]:
-        """As boto3 takes it."""
-        named: dict[str, Any] = {"PartNumber": self.number, "ETag": self.etag}
-        return named if self.sha256 is None else {**named, "ChecksumSHA256": self.sha256}
-
-    def holds(self, body: bytes) -> bool:
-        """Whether the server's answer proves that these are the part's bytes."""
-        if self.size_bytes != len(body):
-            return False
-        if self.sha256 is not None:
-            return self.sha256 == _b64_sha256(body)
-        return self.etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class _OtherBytes(Exception):
@@ -274,7 +240,7 @@ class _Upload:
         checksum = self.store.capabilities.checksum
         extra: dict[str, Any] = {}
         if checksum is Checksum.SHA256:
-            extra["ChecksumSHA256"] = _b64_sha256(body)
+            extra["ChecksumSHA256"] = b64_sha256(body)
         elif checksum is Checksum.MD5:
             extra["ContentMD5"] = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         try:
@@ -312,54 +278,6 @@ class _Body(io.BytesIO):
         return super().read(size)
 
 
-def list_parts(store: S3Store, key: str, upload_id: str) -> Iterator[Part]:
-    """The parts that the server has of an upload.
-
-    Raises:
-        ObjectMissing: there is no such upload (any more).
-    """
-    try:
-        for page in store.clients.boto.get_paginator("list_parts").paginate(
-            **store.named(key), UploadId=upload_id
-        ):
-            for part in page.get("Parts", ()):
-                yield Part(part["PartNumber"], part["Size"], part["ETag"], part.get("ChecksumSHA256"))
-    except BOTO_ERRORS as error:
-        raise from_boto(error, store.place, key) from None
-
-
-def abort_uploads(store: S3Store, key: str, upload_id: str) -> None:
-    """Abort one upload, or all for exactly this key where ``upload_id`` is ""; none is no error."""
-    where = store.named(key)
-    try:
-        for found in [upload_id] if upload_id else _uploads_of(store, where):
-            try:
-                store.clients.boto.abort_multipart_upload(**where, UploadId=found)
-            except BOTO_ERRORS as error:
-                if not isinstance(from_boto(error, store.place), ObjectMissing):
-                    raise
-    except BOTO_ERRORS as error:
-        raise from_boto(error, store.place, key) from None
-
-
-def _uploads_of(store: S3Store, where: dict[str, Any]) -> list[str]:
-    pages = store.clients.boto.get_paginator("list_multipart_uploads").paginate(
-        Bucket=where["Bucket"], Prefix=where["Key"]
-    )
-    return [
-        found["UploadId"]
-        for page in pages
-        for found in page.get("Uploads", ())
-        if found["Key"] == where["Key"]
-    ]
-
-
-def composite_etag(parts: list[Part]) -> str:
-    """The ETag that AWS gives to an object made of these parts."""
-    digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
-    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
 def _answer(waiting: deque[Future[Part]], transfer: Transfer) -> Part:
     while True:
         transfer.check()
@@ -387,7 +305,3 @@ def _may_go_on(error: BaseException) -> bool:
 def _forget(key: str, transfer: Transfer) -> None:
     if transfer.records is not None:
         transfer.records.forget_upload(key)
-
-
-def _b64_sha256(body: bytes) -> str:
-    return b64encode(hashlib.sha256(body).digest()).decode()

@@ -22,7 +22,7 @@ from ingest.errors import (
     StoreUnreachable,
 )
 from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store
-from ingest.stores.multipart import list_parts
+from ingest.stores.parts import list_parts
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
 
 if TYPE_CHECKING:

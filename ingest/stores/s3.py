@@ -12,8 +12,9 @@ from typing import Any
 from ingest.config import Destination, UploadConfig
 from ingest.errors import ObjectMissing, StoreError
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer, bare_etag
-from ingest.stores.multipart import Multipart, abort_uploads
+from ingest.stores.multipart import Multipart
 from ingest.stores.objects import PIECE_BYTES, ObjectStore, listed
+from ingest.stores.parts import abort_uploads
 from ingest.stores.s3_clients import S3Clients
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
 
