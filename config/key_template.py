@@ -32,7 +32,9 @@ KEY_FIELDS: dict[str, str] = {
 
 MAX_KEY_BYTES = 1024  # S3's limit, https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 MAX_SEGMENT_BYTES = 255  # the limit of a name on common file systems
-_JOB_WIDE = {"job", "job_name", "date", "resolution"}
+FILE_FIELDS = ("path", "parent", "name", "stem", "suffix")
+TILE_FIELDS = ("x", "y", "z", "t", "suffix")
+JOB_FIELDS = ("job", "job_name", "date", "resolution")
 _NUMBERS = {"x", "y", "z", "t", "resolution"}
 _FORMAT_SPEC = re.compile(r"(0\d\d?d?)?")
 
@@ -72,18 +74,12 @@ class KeyTemplate:
             raise ValueError(f"{text!r} makes no valid key: {error.what}") from None
         self.field_names = frozenset(names)
 
-    def unknown_fields(
-        self, known: Mapping[str, object] | frozenset[str] = frozenset(KEY_FIELDS)
-    ) -> set[str]:
-        """The fields of the template that are not in ``known``."""
-        return {name for name in self.field_names if name not in known}
-
     def keeps_paths_apart(self) -> bool:
         """Whether two different paths can never get one key: ``{path}`` is whole, the rest is the job's."""
         return (
             "path" in self.field_names
             and self.text.count("{path}") == 1
-            and self.field_names <= _JOB_WIDE | {"path"}
+            and self.field_names <= {*JOB_FIELDS, "path"}
         )
 
     def render(self, fields: Mapping[str, str | int]) -> str:

@@ -21,7 +21,8 @@ from typing import Any
 
 from ingest import manifest
 from ingest.config import JobConfig, Settings, TilesJob, load_job_config, parse_config
-from ingest.errors import IngestError, JobError
+from ingest.config.key_template import FILE_FIELDS, JOB_FIELDS, TILE_FIELDS
+from ingest.errors import ConfigError, IngestError, JobError, did_you_mean
 from ingest.items import FileItem, Grid, Item
 from ingest.ledger import OPEN_STATES, Counts, FailedItem, JobRecord, Ledger, State, job_ids, pack_items
 from ingest.naming import KeyMaker
@@ -31,7 +32,7 @@ from ingest.processors import JobContext
 from ingest.queue import JobQueue
 from ingest.redis_client import connect
 from ingest.redis_server import redis_url
-from ingest.stores.base import Store
+from ingest.stores.base import Capabilities, Store
 from ingest.stores.open import open_store
 from ingest.version import LEDGER_FORMAT, __version__
 
@@ -86,7 +87,7 @@ class Status:
                 "blank": counts.blank,
             },
             "bytes": {
-                "total": counts.bytes_listed if counts.bytes_listed else None,
+                "total": counts.bytes_listed if counts.items_total < 0 else None,
                 "done": counts.bytes_done,
                 "stored": counts.bytes_stored,
             },
@@ -337,7 +338,8 @@ def create(
         raw, base_dir = dict(config), Path.cwd()
         if to is not None:
             raw["destination"] = {**raw.get("destination", {}), "url": to}
-    return create_checked(check(raw, base_dir, settings), manual_complete=manual_complete, settings=settings)
+    checked = check(raw, base_dir, settings)
+    return create_checked(checked, probe(checked), manual_complete=manual_complete, settings=settings)
 
 
 def check(raw: Mapping[str, Any], base_dir: Path, settings: Settings) -> JobConfig:
@@ -354,25 +356,71 @@ def check(raw: Mapping[str, Any], base_dir: Path, settings: Settings) -> JobConf
     )
     processors.path.check()
     processors.tile.check()
+    _check_key_fields(config, processors)
+    _check_apart(config)
     processors.close()
     return config
 
 
-def create_checked(config: JobConfig, *, manual_complete: bool, settings: Settings) -> Job:
-    """Make a job of a config that :func:`check` has passed, once its destination has passed its probe."""
+def _check_key_fields(config: JobConfig, processors: Processors) -> None:
+    """Refuse a key template with a field that no item of this job can have."""
+    tiles = isinstance(config.ingest_job, TilesJob)
+    known = {*JOB_FIELDS, *(TILE_FIELDS if tiles else FILE_FIELDS), *processors.tile.key_fields}
+    for name in sorted(config.key_template.field_names - known):
+        kind = "tiles" if tiles else "files"
+        raise ConfigError(
+            f"{{{name}}} is no field of a job over {kind}",
+            place="destination.key",
+            hint=did_you_mean(name, known),
+        )
+
+
+def _check_apart(config: JobConfig) -> None:
+    """Refuse a destination inside the source: the job would list what it stores."""
+    root, url = config.path_processor.params.get("root_dir"), config.destination.url
+    if root is None or not url.startswith("file://") or isinstance(config.ingest_job, TilesJob):
+        return
+    destination = Path(url.removeprefix("file://").removeprefix("localhost")).resolve()
+    if destination.is_relative_to(Path(root).resolve()):
+        raise ConfigError(
+            f"{destination} lies inside the source {root}",
+            place="destination.url",
+            hint="choose a folder outside it",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a destination's probe found: what the store honours, and whether anything was there before."""
+
+    capabilities: Capabilities
+    was_empty: bool
+
+
+def probe(config: JobConfig) -> Probed:
+    """Try a job's destination out, with a few small writes below ``.ingest/``. May be repeated.
+
+    Raises:
+        StoreError: it cannot be used: unreachable, refused, or no such bucket.
+    """
     store = open_store(config.destination, config.upload)
-    capabilities = store.probe()
-    empty = next(store.list(), None) is None
-    store.close()
+    try:
+        return Probed(store.probe(), next(store.list(), None) is None)
+    finally:
+        store.close()
+
+
+def create_checked(config: JobConfig, probed: Probed, *, manual_complete: bool, settings: Settings) -> Job:
+    """Make a job of a config that :func:`check` has passed, and whose destination :func:`probe` has tried."""
     url = redis_url(settings)
     fields = {
         "format": str(LEDGER_FORMAT),
         "version": __version__,
         "name": config.name,
         "config": config.model_dump_json(by_alias=True),
-        "capabilities": json.dumps(capabilities.to_dict()),
+        "capabilities": json.dumps(probed.capabilities.to_dict()),
         "manual_complete": str(int(manual_complete)),
-        "destination_was_empty": str(int(empty)),
+        "destination_was_empty": str(int(probed.was_empty)),
     }
     if isinstance(config.ingest_job, TilesJob):
         fields["items_total"] = str(len(Grid(config.ingest_job)))

@@ -57,6 +57,8 @@ class Previewer:
         self._context = make_context(config, PREVIEW_ID, int(time.time()), settings)
         self._processors = load_processors(config, self._context, settings)
         self._keys = KeyMaker(config.key_template, self._context, self._processors.tile)
+        # What an upload's own fields will be is not known before its data is read: they are shown by name.
+        self._upload_fields = {name: f"{{{name}}}" for name in self._processors.tile.key_fields}
         self._remember_keys = not config.key_template.keeps_paths_apart()
 
     @property
@@ -79,7 +81,7 @@ class Previewer:
         if isinstance(item, FileItem) and item.flaw:
             return Plan(item, problem=item.flaw)
         try:
-            source, key = self._processors.path.path(item), self._keys.key(item)
+            source, key = self._processors.path.path(item), self._keys.key(item, self._upload_fields)
         except ItemError as error:
             return Plan(item, problem=error.what)
         if self._remember_keys and isinstance(item, FileItem):

@@ -157,9 +157,15 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
 
 
 class TileProcessor(abc.ABC, Generic[ParamsT]):
-    """Turns the data behind an item into uploads."""
+    """Turns the data behind an item into uploads.
+
+    Attributes:
+        key_fields: fields that its uploads bring for the key template, beside those of the item, and what
+            each stands for.
+    """
 
     Params: ClassVar[type[Params]] = Params
+    key_fields: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, params: ParamsT, context: JobContext) -> None:
         self.params = params

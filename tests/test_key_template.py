@@ -83,9 +83,6 @@ class TestTemplate:
         with pytest.raises(KeyInvalid, match=r"uses \{clip\}, which this item does not have"):
             KeyTemplate("{clip}").render(JOB_FIELDS)
 
-    def test_names_what_is_unknown(self) -> None:
-        assert KeyTemplate("{path}/{pth}").unknown_fields() == {"pth"}
-
     @given(templates, paths)
     def test_never_leaves_the_prefix(self, text: str, path: str) -> None:
         template = template_or_none(text)

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -31,6 +32,7 @@ from ingest.workers.tasks import register_task
 log = logging.getLogger(__name__)
 
 READY_LINE = "ready"
+STOP_WITHIN_S = 35.0
 
 
 def node_name() -> str:
@@ -88,10 +90,12 @@ def _say_ready(**_: Any) -> None:
 
 
 def _stop_when_left_alone() -> None:
-    """Wait for the end of standard input, then stop as for SIGTERM."""
+    """Wait for the end of standard input, then stop as for SIGTERM; for good if that takes too long."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_WITHIN_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from ingest.cli.output import note
-from ingest.config import JobConfig, Settings, parse_config
-from ingest.config.load import load_job_config
+from ingest.config import Settings
 from ingest.redis_server import redis_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -48,12 +47,3 @@ def config_options(function: Function) -> Function:
     ):
         function = decorate(function)
     return function
-
-
-def read_config(path: Path, to: str | None, sets: Sequence[str]) -> JobConfig:
-    """The checked config of a job, changed as the command line says.
-
-    Raises:
-        ConfigError: the file, an option, or what they say together is wrong.
-    """
-    return parse_config(load_job_config(path, to, sets), base_dir=path.absolute().parent)

@@ -17,12 +17,12 @@ from ingest.config import JobConfig, Settings
 from ingest.config.load import load_job_config
 from ingest.coordinator import Coordinator
 from ingest.errors import ConfigError
-from ingest.job import Job, check, create_checked
+from ingest.job import Job, check, create_checked, probe
 from ingest.ledger import State
 from ingest.preview import Preview, Previewer
-from ingest.stores.open import open_store
 
 LOOK_WITHIN_S = 3.0
+WORTH_ESTIMATING_S = 10
 ESTIMATE_BYTES_PER_S = 50 * (1 << 20)
 
 
@@ -63,10 +63,10 @@ def command(
     checked = check(load_job_config(config, to, sets), config.absolute().parent, settings)
     if dry_run:
         return _dry_run(checked, settings, as_json)
-    _probe(checked)
+    probed = probe(checked)
     _confirm(checked, settings, yes=yes or as_json)
     open_redis(settings)
-    job = create_checked(checked, manual_complete=manual_complete, settings=settings)
+    job = create_checked(checked, probed, manual_complete=manual_complete, settings=settings)
     if as_json:
         emit_json(
             {
@@ -81,13 +81,6 @@ def command(
     if detach:
         return _feed_and_leave(job)
     return work(job, processes or settings.default_processes, make_screen(as_json))
-
-
-def _probe(config: JobConfig) -> None:
-    """Look whether the destination can be used, before anything is listed."""
-    store = open_store(config.destination, config.upload)
-    store.probe()
-    store.close()
 
 
 def _dry_run(config: JobConfig, settings: Settings, as_json: bool) -> int:
@@ -147,6 +140,7 @@ def _summary(config: JobConfig, seen: Preview) -> list[str]:
     estimate = ""
     if seen.size_bytes:
         amount += f", {at_least}{human_bytes(seen.size_bytes)}"
+    if seen.size_bytes > WORTH_ESTIMATING_S * ESTIMATE_BYTES_PER_S:
         estimate = f"{at_least}{human_duration(seen.size_bytes / ESTIMATE_BYTES_PER_S)} at 50 MiB/s"
     left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.left_out.items()))
     rows = {

@@ -85,7 +85,7 @@ def test_to_and_set_change_the_config(
         ("path_processor.class=fodler", "did you mean 'folder'?"),
         ("path_processor.params.root=/x", "path_processor.params"),
         ("path_processor.params.root_dir=nowhere", "nowhere"),
-        ("destination.key={pth}", "destination.key: destination.key uses {pth}"),
+        ("destination.key={pth}", "destination.key: {pth} is no field of a job over files"),
         ("destination.url=ftp://x", "destination.url"),
     ],
 )
