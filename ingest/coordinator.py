@@ -17,6 +17,7 @@ from ingest.plugin_loader import Processors
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.2
+WAIT_S = 1.0
 LOST_AFTER_S = 3.0
 TROUBLE_WAIT_S = 2.0
 GIVE_UP_AFTER_S = 20.0
@@ -28,6 +29,7 @@ class Coordinator:
     def __init__(self, job: Job, holder: str) -> None:
         self._job = job
         self._duty = Duty(job.ledger, holder)
+        self._on_duty = False
         self._looked_s = 0.0
         self._missing: set[int] = set()
         self._trouble: IngestError | None = None
@@ -60,7 +62,7 @@ class Coordinator:
             except IngestError as error:
                 self._note(error)
                 stop.wait(TROUBLE_WAIT_S)
-            stop.wait(IDLE_S)
+            stop.wait(IDLE_S if self._on_duty else WAIT_S)
         renewal.join(1)
 
     def raise_trouble(self) -> None:
@@ -87,6 +89,8 @@ class Coordinator:
     def _keep(self, stop: threading.Event) -> None:
         """Renew the duty while a long step (a listing, the manifest) is under way."""
         while not stop.wait(DUTY_TTL_S / 4):
+            if not self._on_duty:
+                continue
             try:
                 self._duty.hold()
             except RedisError as error:
@@ -108,7 +112,8 @@ class Coordinator:
         Raises:
             IngestError: the source cannot be listed, the destination not written, or Redis not reached.
         """
-        if not self._duty.hold():
+        self._on_duty = self._duty.hold()
+        if not self._on_duty:
             return False
         state, counts, _ = self._job.ledger.snapshot()
         if state not in (State.PREPARING, State.UPLOADING, State.COMPLETING) or self._job.expire():

@@ -17,7 +17,7 @@ from ingest.errors import RedisError
 from ingest.job import Job, Status
 from ingest.ledger import State
 
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.5
 CANCEL_WITHIN_S = 1.0
 LINGER_S = 2.0
 
