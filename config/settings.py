@@ -29,8 +29,10 @@ def settings_file() -> Path:
     return Path(named) if named else Path.home() / ".config" / "ingest" / "settings.json"
 
 
-def _check_object(path: Path) -> None:
-    """pydantic-settings takes a list for an empty object, and stumbles over a number."""
+def _check_file(path: Path) -> None:
+    """pydantic-settings passes over a missing file, takes a list for an empty object, and stumbles over a number."""
+    if "INGEST_SETTINGS_FILE" in os.environ and not path.is_file():
+        raise ConfigError(f"there is no file {path}", place="INGEST_SETTINGS_FILE")
     if path.is_file() and not isinstance(json.loads(path.read_bytes()), dict):
         raise ConfigError("expected an object", place=str(path))
 
@@ -110,7 +112,7 @@ class Settings(BaseSettings):
             known = (f"INGEST_{name.upper()}" for name in cls.model_fields)
             raise ConfigError(f"unknown setting {unknown[0]}", hint=did_you_mean(unknown[0], known))
         try:
-            _check_object(settings_file())
+            _check_file(settings_file())
             return cls()
         except ValidationError as error:
             first = error.errors(include_input=False)[0]

@@ -38,3 +38,9 @@ def test_a_destination_beside_the_source_is_not(tmp_path: Path, state_dir: Path)
         _config(tmp_path / "source", url=f"file://{tmp_path}/source-stored"), tmp_path, Settings.load()
     )
     assert config.destination.url.endswith("source-stored")
+
+
+def test_a_settings_file_that_is_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGEST_SETTINGS_FILE", str(tmp_path / "gone.json"))
+    with pytest.raises(ConfigError, match="INGEST_SETTINGS_FILE: there is no file"):
+        Settings.load()

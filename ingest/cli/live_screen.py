@@ -13,11 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.cli.output import human_bytes, printable
-from ingest.cli.screens import Screen, amounts, end_lines, pace
+from ingest.cli.screens import NODES_SHOWN, Screen, amounts, end_lines, pace
 from ingest.job import Status
 from ingest.presence import NodeInfo
-
-NODES_SHOWN = 12
 
 
 class LiveScreen(Screen):

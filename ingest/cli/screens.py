@@ -13,10 +13,12 @@ import click
 from ingest.cli.output import emit_json, human_bytes, human_duration, note, plural, printable
 from ingest.job import Status
 from ingest.ledger import State
+from ingest.presence import NodeInfo
 from ingest.progress import Progress, ProgressMeter
 
 PLAIN_EVERY_S = 5.0
 JSON_EVERY_S = 1.0
+NODES_SHOWN = 12
 
 
 class Screen(abc.ABC):
@@ -86,6 +88,8 @@ class PlainScreen(Screen):
         self._told = news
         self._said_s = time.monotonic()
         note(progress_line(progress))
+        for node in status.nodes[:NODES_SHOWN]:
+            note(f"  {node_line(node)}")
 
     def trouble(self, text: str) -> None:
         if time.monotonic() - self._said_s >= PLAIN_EVERY_S:
@@ -95,6 +99,12 @@ class PlainScreen(Screen):
     def end(self, status: Status) -> None:
         for line in end_lines(status):
             click.echo(printable(line))
+
+
+def node_line(node: NodeInfo) -> str:
+    """One line: a node, its rate, and what it has in hand."""
+    hand = "stopping" if node.stopping else next(iter(node.in_hand), "nothing in hand")
+    return f"{node.node}: {node.items_per_s:,.0f} items/s, {human_bytes(node.bytes_per_s)}/s, {hand}"
 
 
 def amounts(progress: Progress) -> str:
