@@ -94,10 +94,8 @@ local batches = tonumber(redis.call('HGET', KEYS[1], 'batches') or '0')
 if count ~= tonumber(ARGV[1]) or batches ~= tonumber(ARGV[2]) then return 0 end
 for i = 3, #ARGV do redis.call('HSET', KEYS[2], batches + i - 3, ARGV[i]) end
 redis.call('HINCRBY', KEYS[1], 'batches', #ARGV - 2)
-redis.call('HINCRBY', KEYS[1], 'failed', -count)
-redis.call('HINCRBY', KEYS[1], 'bytes_failed', -tonumber(redis.call('HGET', KEYS[1], 'bytes_failed') or '0'))
 redis.call('DEL', KEYS[3])
-redis.call('HSET', KEYS[1], 'state', 'uploading')
+redis.call('HSET', KEYS[1], 'state', 'uploading', 'failed', 0, 'bytes_failed', 0)
 redis.call('HDEL', KEYS[1], 'ended_s')
 return 1
 """
