@@ -22,7 +22,7 @@ from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
 from ingest.config import UploadConfig
-from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, StoreError
+from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, Stopped, StoreError
 from ingest.stores.base import Checksum, ObjectMeta, Stored, Transfer
 from ingest.stores.parts import Part, b64_sha256, composite_etag, list_parts, part_size
 from ingest.stores.source import ensure_unchanged, opened, read_piece
@@ -159,10 +159,13 @@ class Multipart:
                 grown = read_piece(file, 1, path)
             while waiting:
                 parts.append(_answer(waiting, upload.transfer))
-        finally:
-            for future in waiting:
-                future.cancel()
+        except Stopped:
+            _cancel(waiting)  # and do not wait: what is under way may take minutes on a slow line
+            raise
+        except BaseException:
+            _cancel(waiting)
             _settle(waiting)
+            raise
         check()
         ensure_unchanged("" if grown else sha256.hexdigest(), meta, path)
         return parts
@@ -286,6 +289,11 @@ def _answer(waiting: deque[Future[Part]], transfer: Transfer) -> Part:
             waiting.popleft()
             transfer.sent(part.size_bytes)
             return part
+
+
+def _cancel(waiting: deque[Future[Part]]) -> None:
+    for future in waiting:
+        future.cancel()
 
 
 def _settle(waiting: deque[Future[Part]]) -> None:
