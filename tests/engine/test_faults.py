@@ -77,7 +77,8 @@ def test_a_job_survives_its_node_its_redis_and_its_store(
         s3.start()
 
         # Then the job completes, and all is there once
-        assert second.exit_code(150) == 0
+        ended = second.exit_code(150)
+        assert ended == 0, [failure.reason for failure in Job(job_id, Settings.load()).failures()][:3]
         assert first.exit_code() == 0
         status = audit(Job(job_id, Settings.load()), expected, s3.files("run"))
         assert status["state"] == "complete"
