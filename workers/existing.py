@@ -15,22 +15,29 @@ def listed_sizes(store: PatientStore, keys: Sequence[str]) -> dict[str, ObjectIn
     """Those of ``keys`` that exist, by listing.
 
     The listing leaps: after each page it goes on just before the next key that is wanted, so a batch whose
-    keys lie far apart among many others costs at most one page a key, and neighbours cost one in all.
+    keys lie far apart among many others costs about a page a key, and neighbours cost one in all.
     """
     wanted = sorted(set(keys), key=str.encode)
     prefix = _common_folder(wanted)
     found: dict[str, ObjectInfo] = {}
     place = 0
+    reached: str | None = None
     while place < len(wanted):
-        after = _just_before(wanted[place])
+        after = _later(_just_before(wanted[place]), reached)
         page = store.first_listed(prefix, after, PAGE)
         names = {info.key: info for info in page}
-        end = page[-1].key.encode() if len(page) == PAGE else None
+        reached = page[-1].key if len(page) == PAGE else None
+        end = reached.encode() if reached is not None else None
         while place < len(wanted) and (end is None or wanted[place].encode() <= end):
             if wanted[place] in names:
                 found[wanted[place]] = names[wanted[place]]
             place += 1
     return found
+
+
+def _later(one: str | None, other: str | None) -> str | None:
+    """The later of two places in a listing; None is its begin."""
+    return max(one or "", other or "", key=str.encode) or None
 
 
 def _common_folder(keys: Sequence[str]) -> str:
