@@ -20,6 +20,7 @@ from ingest.errors import (
     KeyConflict,
     RedisError,
     SourceMissing,
+    SourceUnreadable,
     Stopped,
     StoreError,
 )
@@ -60,11 +61,12 @@ class Kit:
 
 @dataclass(slots=True)
 class _InHand:
-    """An item whose uploads are on their way."""
+    """An item whose uploads are on their way. ``again``: its source has failed once before."""
 
     index: int
     item: Item
     source: str = ""
+    again: bool = False
     opened: ExitStack = field(default_factory=ExitStack)
     uploads: list[tuple[Upload, Future[Outcome]]] = field(default_factory=list)
     error: Exception | None = None
@@ -186,7 +188,10 @@ class _Run:
             )  # type: ignore[misc]
         hand.opened.close()
         error = hand.error
-        if isinstance(error, SourceMissing) and not hand.uploads:
+        if isinstance(error, SourceMissing | SourceUnreadable) and self._may_be_better_now(hand):
+            self._keys_taken = {key: i for key, i in self._keys_taken.items() if i != hand.index}
+            self._finish(self._begin(_InHand(hand.index, hand.item, again=True)))
+        elif isinstance(error, SourceMissing) and not hand.uploads:
             self._without_source(hand, error)
         elif error is not None:
             self._result.fail(hand.index, hand.source, error)
@@ -195,19 +200,21 @@ class _Run:
             self._result.succeed(hand.item, hand.source, outcomes)
             self._kit.watch.count(1, 0)
 
+    def _may_be_better_now(self, hand: _InHand) -> bool:
+        """Whether to try an item again: its source may have failed while all were away, as one with a drive that
+        dropped out, so it is tried once more when they are there."""
+        return self._waited_for_sources() or not hand.again
+
     def _without_source(self, hand: _InHand, error: SourceMissing) -> None:
-        """An item without a source: tried again if all sources were away, else what its processor makes of it."""
-        again = _InHand(hand.index, hand.item, hand.source)
-        if self._waited_for_sources():
-            self._finish(self._begin(again))
-            return
+        """An item that has no source: what its processor makes of that."""
+        instead = _InHand(hand.index, hand.item, hand.source, again=True)
         processor = self._kit.processors.tile
-        self._attempt(again, lambda: self._send(again, processor.without_source(hand.item, error)))
-        if not again.uploads and isinstance(again.error, SourceMissing):
+        self._attempt(instead, lambda: self._send(instead, processor.without_source(hand.item, error)))
+        if not instead.uploads and isinstance(instead.error, SourceMissing):
             self._result.fail(hand.index, hand.source, error)
             self._kit.watch.count(1, 0)
         else:
-            self._finish(again)
+            self._finish(instead)
 
     def _waited_for_sources(self) -> bool:
         """Wait while the whole source is away (unmounted, say). False where it is there: only the item is missing."""
