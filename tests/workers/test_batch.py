@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import RedisUnreachable, Stopped, StoreRefused, StoreUnreachable
+from ingest.items import FileItem
+from ingest.ledger import State
+from ingest.presence import Orders
+from ingest.stores.base import ObjectMeta, Stored
+from ingest.stores.wrapping import WrappedStore
+from ingest.workers import batch as batch_module
+from ingest.workers import patience
+from ingest.workers.batch import Batch, do_batch
+from ingest.workers.watch import Watch
+from tests.workers.making import LARGE_BYTES, FaultyStore, bench, local_store
+
+PLUGIN = '''
+from ingest.processors import TileProcessor, Upload
+
+class Twice(TileProcessor):
+    """Two uploads an item, under keys that its fields tell apart; an item named bad breaks after the first."""
+
+    def uploads(self, source):
+        for part in ("a", "b"):
+            yield Upload(source.path.read_bytes() + part.encode(), fields={"suffix": "." + part})
+            if "bad" in source.item.name:
+                raise ZeroDivisionError("a plugin's fault")
+
+class Nothing(TileProcessor):
+    def uploads(self, source):
+        yield from ()
+'''
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> str:
+    """A module of processors that the bench allows; its name is the test's own."""
+    (tmp_path / "plugins").mkdir()
+    name = f"plugin_{abs(hash(tmp_path))}"
+    (tmp_path / "plugins" / f"{name}.py").write_text(PLUGIN)
+    return name
+
+
+class TestItems:
+    def test_that_fail_fail_alone(self, tmp_path: Path) -> None:
+        with bench(tmp_path) as b:
+            good = [b.put(f"day/good-{n}", b"%d" % n) for n in range(20)]
+            empty = b.put("empty", b"")
+            large = b.put("large", bytes(LARGE_BYTES + 1))
+            grew, shrank, gone = b.put("grew"), b.put("shrank"), b.put("gone")
+            (b.root / "grew").write_bytes(b"content and more")
+            (b.root / "shrank").write_bytes(b"con")
+            (b.root / "gone").unlink()
+            (b.root / "folder").mkdir()
+            (b.root / "pipe").unlink(missing_ok=True)
+            os.mkfifo(b.root / "pipe")
+            odd = FileItem(os.fsdecode(b"caf\xe9"), 1)
+            flawed = FileItem("twin", 4, flaw="another item has the key 'x' too")
+            outside = FileItem("../state", 1)
+            bad = [grew, shrank, gone, FileItem("folder", 1), FileItem("pipe", 0), odd, flawed, outside]
+            items = (*good[:10], *bad, empty, large, *good[10:])
+
+            result = do_batch(Batch(3, items, began_s=7), b.kit)
+
+            assert {items[index].name: failure.error for index, failure in result.failures.items()} == {
+                "grew": "SourceChanged",
+                "shrank": "SourceChanged",
+                "gone": "SourceMissing",
+                "folder": "SourceUnreadable",
+                "pipe": "SourceUnreadable",
+                odd.name: "SourceMissing",
+                "twin": "KeyConflict",
+                "../state": "ItemError",
+            }
+            stored = [*good, empty, large]
+            assert b.objects() == {item.path: (b.root / item.path).read_bytes() for item in stored}
+            assert result.counters["done"] == 22
+            assert result.counters["failed"] == 8
+            assert result.counters["skipped"] == 0
+            assert result.counters["objects"] == 22
+            assert result.counters["bytes_done"] == sum(item.size_bytes or 0 for item in stored)
+            assert result.counters["bytes_failed"] == sum(item.size_bytes or 0 for item in bad)
+            assert [row.item for row in result.rows] == [item.path for item in stored[:10]] + [
+                item.path for item in (empty, large, *good[10:])
+            ]
+            assert {row.status for row in result.rows} == {"stored"}
+            assert {(f.node, f.time_s) for f in result.failures.values()} == {("n1", 7)}
+
+    def test_of_which_one_has_no_utf8_name_fail_alone(self, tmp_path: Path) -> None:
+        with bench(tmp_path) as b:
+            item = b.put(os.fsdecode(b"caf\xe9"))
+            b.put("fine")
+
+            result = do_batch(b.batch(), b.kit)
+
+            (failure,) = result.failures.values()
+            assert (failure.item.name, failure.error) == (item.name, "KeyInvalid")
+            assert [*b.objects()] == ["fine"]
+
+    def test_with_one_key_conflict_and_the_first_keeps_it(self, tmp_path: Path) -> None:
+        with bench(tmp_path, key="{name}") as b:
+            items = (b.put("a/same", b"first"), b.put("b/same", b"second"))
+
+            result = do_batch(Batch(0, items), b.kit)
+
+            assert [*result.failures] == [1]
+            assert result.failures[1].error == "KeyConflict"
+            assert b.objects() == {"same": b"first"}
+
+    def test_may_have_several_uploads(self, tmp_path: Path, plugins: str) -> None:
+        with bench(tmp_path, key="{stem}{suffix}", tile_processor={"class": f"{plugins}.Twice"}) as b:
+            items = (b.put("good", b"x"), b.put("bad", b"y"))
+
+            result = do_batch(Batch(0, items), b.kit)
+
+            assert result.failures[1].error == "ZeroDivisionError"
+            assert "a plugin's fault" in result.failures[1].reason
+            assert b.objects() == {"good.a": b"xa", "good.b": b"xb", "bad.a": b"ya"}
+            assert (result.counters["done"], result.counters["objects"]) == (1, 2)
+            assert [row.key for row in result.rows] == ["good.a", "good.b"]
+
+            # When it is done again, then it counts the same
+            b.kit.processors.tile.close()
+        with bench(
+            tmp_path, key="{stem}{suffix}", tile_processor={"class": f"{plugins}.Twice"}, was_empty=True
+        ) as b:
+            again = do_batch(Batch(0, items, attempt=2), b.kit)
+            assert again.counters == result.counters
+
+    def test_without_uploads_are_skipped(self, tmp_path: Path, plugins: str) -> None:
+        with bench(tmp_path, tile_processor={"class": f"{plugins}.Nothing"}) as b:
+            b.put("x")
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert (result.counters["done"], result.counters["skipped"], result.rows) == (0, 1, [])
+
+
+@pytest.mark.parametrize("size_bytes", [3, LARGE_BYTES + 3])
+@pytest.mark.parametrize("listed", [True, False])
+class TestExisting:
+    """What is at the destination already, found by listing or only when the put is refused."""
+
+    def test_equal_content_is_skipped(self, tmp_path: Path, size_bytes: int, listed: bool) -> None:
+        with bench(tmp_path, list_existing=listed) as b:
+            b.put("x", bytes(size_bytes))
+            (b.stored / "x").write_bytes(bytes(size_bytes))
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert (result.counters["skipped"], result.counters["done"]) == (1, 0)
+            assert (result.counters["objects"], result.counters["bytes_stored"]) == (0, 0)
+            assert result.counters["bytes_done"] == size_bytes
+            assert [row.status for row in result.rows] == ["skipped"]
+
+    @pytest.mark.parametrize("other_bytes", [-1, 0, 1])
+    def test_other_content_is_a_conflict(
+        self, tmp_path: Path, size_bytes: int, listed: bool, other_bytes: int
+    ) -> None:
+        with bench(tmp_path, list_existing=listed) as b:
+            b.put("x", bytes(size_bytes))
+            other = b"o" * (size_bytes + other_bytes)
+            (b.stored / "x").write_bytes(other)
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert result.failures[0].error == "KeyConflict"
+            assert "overwrite" in result.failures[0].reason
+            assert b.objects() == {"x": other}
+
+    def test_is_overwritten_where_asked(self, tmp_path: Path, size_bytes: int, listed: bool) -> None:
+        with bench(tmp_path, list_existing=listed, on_existing="overwrite") as b:
+            b.put("x", bytes(size_bytes))
+            (b.stored / "x").write_bytes(b"other")
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert (result.counters["done"], result.counters["objects"]) == (1, 1)
+            assert b.objects() == {"x": bytes(size_bytes)}
+
+    @pytest.mark.parametrize("same", [True, False])
+    def test_fails_where_asked(self, tmp_path: Path, size_bytes: int, listed: bool, same: bool) -> None:
+        with bench(tmp_path, list_existing=listed, on_existing="fail") as b:
+            b.put("x", bytes(size_bytes))
+            there = bytes(size_bytes) if same else b"other"
+            (b.stored / "x").write_bytes(there)
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert result.failures[0].error == "KeyConflict"
+            assert b.objects() == {"x": there}
+
+    def test_that_this_batch_stored_before_counts_as_stored(
+        self, tmp_path: Path, size_bytes: int, listed: bool
+    ) -> None:
+        with bench(tmp_path, list_existing=listed, on_existing="fail", was_empty=True) as b:
+            for number in range(5):
+                b.put(f"x{number}", bytes(size_bytes))
+            first = do_batch(b.batch(), b.kit)
+
+            again = do_batch(b.batch(attempt=2), b.kit)
+
+            assert again.counters == first.counters
+            assert again.failures == {}
+            assert {row.status for row in again.rows} == {"stored"}
+
+
+class TestStopped:
+    @pytest.mark.parametrize("orders", [Orders(stopping="now"), Orders(State.CANCELLING)])
+    def test_in_the_middle_leaves_nothing_counted(self, tmp_path: Path, orders: Orders) -> None:
+        watch = Watch()
+
+        class StopsAtTheThird(WrappedStore):
+            puts = 0
+
+            def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+                StopsAtTheThird.puts += 1
+                if StopsAtTheThird.puts == 3:
+                    watch.follow(orders)
+                return self._store.put(key, body, meta, if_absent=if_absent)
+
+        store = StopsAtTheThird(local_store(tmp_path / "stored"))
+        with bench(tmp_path, store, watch=watch, threads=1) as b:
+            for number in range(30):
+                b.put(f"x{number:02}")
+
+            with pytest.raises(Stopped):
+                do_batch(b.batch(), b.kit)
+
+            assert len(b.objects()) == 3
+
+            # and done again it is as if nothing had happened
+            watch.follow(Orders())
+            with bench(tmp_path, was_empty=True) as again:
+                result = do_batch(again.batch(attempt=2), again.kit)
+            assert (result.counters["done"], result.counters["skipped"]) == (30, 0)
+
+    def test_by_a_lost_redis_fails_no_item(self, tmp_path: Path) -> None:
+        with bench(tmp_path) as b:
+            b.put("x")
+
+            def hold(index: int) -> None:
+                raise RedisUnreachable("gone")
+
+            with pytest.raises(RedisUnreachable):
+                do_batch(b.batch(attempt=2), b.kit, hold)
+
+
+class TestPoison:
+    def test_on_a_first_attempt_nothing_is_held(self, tmp_path: Path) -> None:
+        with bench(tmp_path) as b:
+            b.put("x")
+            held: list[int] = []
+
+            do_batch(b.batch(), b.kit, held.append)
+
+            assert held == []
+
+    def test_later_items_are_done_one_by_one(self, tmp_path: Path) -> None:
+        with bench(tmp_path) as b:
+            for number in range(9):
+                b.put(f"x{number}")
+            stored_before: list[tuple[int, int]] = []
+
+            do_batch(b.batch(attempt=2), b.kit, lambda index: stored_before.append((index, len(b.objects()))))
+
+            assert stored_before == [(number, number) for number in range(9)], "one was begun too early"
+
+    def test_that_killed_too_often_fails_untried(self, tmp_path: Path) -> None:
+        with bench(tmp_path) as b:
+            for number in range(4):
+                b.put(f"x{number}")
+            held: list[int] = []
+
+            result = do_batch(b.batch(attempt=4, kills={1: 2, 2: 1}), b.kit, held.append)
+
+            assert [*result.failures] == [1]
+            assert "died 3 times" in result.failures[1].reason
+            assert held == [0, 2, 3]
+            assert sorted(b.objects()) == ["x0", "x2", "x3"]
+
+
+class TestPatience:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+        monkeypatch.setattr(batch_module, "SOURCE_WAIT_S", 0.02)
+
+    @pytest.mark.parametrize("fault", [StoreUnreachable("it is down"), StoreRefused("no, says the store")])
+    @pytest.mark.parametrize("size_bytes", [3, LARGE_BYTES + 3])
+    def test_a_store_that_is_away_is_waited_for(
+        self, tmp_path: Path, fault: Exception, size_bytes: int
+    ) -> None:
+        store = FaultyStore(local_store(tmp_path / "stored"), *[fault] * 7)
+        with bench(tmp_path, store, threads=2) as b:
+            for number in range(4):
+                b.put(f"x{number}", bytes(size_bytes))
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert result.failures == {}
+            assert result.counters["done"] == 4
+            assert b.objects() == {f"x{number}": bytes(size_bytes) for number in range(4)}
+            assert set(b.pauses) == {str(fault)}
+            assert b.ends_of_pauses, "the others were never told to go on"
+
+    def test_ends_when_the_job_is_cancelled(self, tmp_path: Path) -> None:
+        watch = Watch()
+        store = FaultyStore(local_store(tmp_path / "stored"), *[StoreUnreachable("it is down")] * 10_000)
+        with bench(tmp_path, store, watch=watch) as b:
+            b.put("x")
+            b.pauses = _Cancelling(watch)
+
+            with pytest.raises(Stopped):
+                do_batch(b.batch(), b.kit)
+
+            assert b.objects() == {}
+
+    def test_a_pause_that_another_node_called_is_kept(self, tmp_path: Path) -> None:
+        watch = Watch()
+        watch.follow(Orders(pause="it is down"))
+        with bench(tmp_path, watch=watch) as b:
+            b.put("x")
+            orders = iter([Orders(pause="it is down"), Orders()])
+
+            def poll(seconds: float) -> None:
+                assert b.objects() == {}
+                watch.follow(next(orders))
+
+            watch.sleep = poll  # type: ignore[method-assign]
+
+            assert do_batch(b.batch(), b.kit).counters["done"] == 1
+
+    @pytest.mark.parametrize("threads", [1, 8])
+    def test_a_source_that_is_away_is_waited_for(self, tmp_path: Path, threads: int) -> None:
+        """As when its drive drops out for a moment while some files are open already, and others not."""
+        away = tmp_path / "away"
+
+        class Unplugs(WrappedStore):
+            puts = 0
+
+            def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+                Unplugs.puts += 1
+                if Unplugs.puts == 3:
+                    (tmp_path / "source").rename(away)
+                return self._store.put(key, body, meta, if_absent=if_absent)
+
+        watch = Watch()
+        sleep = watch.sleep
+
+        def plug_in(seconds: float) -> None:
+            sleep(seconds)
+            if away.exists():
+                away.rename(tmp_path / "source")
+
+        watch.sleep = plug_in  # type: ignore[method-assign]
+        with bench(tmp_path, Unplugs(local_store(tmp_path / "stored")), watch=watch, threads=threads) as b:
+            for number in range(40):
+                b.put(f"x{number:02}")
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert {f.item.name: f.reason for f in result.failures.values()} == {}
+            assert len(b.objects()) == 40
+            assert result.counters["done"] == 40
+
+
+class _Cancelling(list[str]):
+    """Takes the first pause as the moment to cancel the job."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def append(self, reason: str) -> None:
+        self._watch.follow(Orders(State.CANCELLING))

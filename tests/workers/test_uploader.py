@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import SourceChanged, SourceMissing, SourceUnreadable
+from ingest.workers import uploader
+from ingest.workers.uploader import read_steady
+
+
+def test_a_file_is_read_whole(tmp_path: Path) -> None:
+    content = os.urandom(3_000_001)
+    (tmp_path / "x").write_bytes(content)
+
+    assert read_steady(tmp_path / "x", len(content)) == content
+    (tmp_path / "x").write_bytes(b"")
+    assert read_steady(tmp_path / "x", 0) == b""
+
+
+@pytest.mark.parametrize("size_bytes", [0, 6, 8, 1000])
+def test_another_size_than_was_expected_is_a_change(tmp_path: Path, size_bytes: int) -> None:
+    (tmp_path / "x").write_bytes(b"content")
+
+    with pytest.raises(SourceChanged, match="changed while it was read"):
+        read_steady(tmp_path / "x", size_bytes)
+
+
+@pytest.mark.parametrize("change", ["rewritten", "appended", "truncated"])
+def test_a_file_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"content")
+    os.utime(path, ns=(1, 1))
+    read = os.read
+
+    def read_and_change(descriptor: int, count: int) -> bytes:
+        data = read(descriptor, count)
+        if data:
+            with path.open("ab" if change == "appended" else "rb+") as file:
+                file.truncate(3) if change == "truncated" else file.write(b"CONTENT")
+        return data
+
+    monkeypatch.setattr(uploader.os, "read", read_and_change)
+
+    with pytest.raises(SourceChanged):
+        read_steady(path, 7)
+
+
+def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(SourceMissing):
+        read_steady(tmp_path / "x", 1)
+    with pytest.raises(SourceUnreadable, match="directory"):
+        read_steady(tmp_path, 1)
