@@ -110,12 +110,14 @@ class RestartableS3:
             self._process.wait()
 
     def files(self, prefix: str) -> dict[str, bytes]:
-        """Every object below a prefix, as it lies on the server's disk."""
+        """Every object below a prefix, as it lies on the server's disk, without what rclone was writing when killed."""
         root = self.folder / "buckets" / "data" / prefix
         return {
             os.fspath(path.relative_to(root)): path.read_bytes()
             for path in root.rglob("*")
-            if path.is_file() and ".ingest" not in path.parts
+            if path.is_file()
+            and ".ingest" not in path.parts
+            and not path.name.startswith(".rclone_temp_put_")
         }
 
 

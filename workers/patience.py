@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import time
@@ -74,6 +75,20 @@ class PatientStore(WrappedStore):
                 info for info, _ in zip(self._store.list(prefix, after=after), range(limit), strict=False)
             ]
         )
+
+    def sha256(self, key: str) -> str | None:
+        """The SHA-256 of an object that has none recorded, by reading it back; None where there is no object."""
+        return self._patiently(lambda: self._hash(key))
+
+    def _hash(self, key: str) -> str | None:
+        sha256 = hashlib.sha256()
+        try:
+            for piece in self._store.read(key):
+                self._watch.check()
+                sha256.update(piece)
+        except ObjectMissing:
+            return None
+        return sha256.hexdigest()
 
     def _patiently(self, operation: Callable[[], T]) -> T:
         self._watch.wait_while_paused()

@@ -7,7 +7,7 @@ import hashlib
 import mimetypes
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -167,7 +167,10 @@ class Uploader:
                 f"another item of this job was stored under {key!r} already",
                 hint="make destination.key tell them apart, for example with {path}",
             )
-        if info.size_bytes != size_bytes or info.sha256 != meta.sha256:
+        same_size = info.size_bytes == size_bytes
+        if same_size and info.sha256 is None:  # another tool stored it, or the server has forgotten
+            info = replace(info, sha256=self._store.sha256(key))
+        if not same_size or info.sha256 != meta.sha256:
             raise KeyConflict(
                 f"{key!r} exists with other content ({_facts(info)}; this item has {size_bytes} bytes)",
                 hint="set destination.on_existing to 'overwrite' to replace it, or another destination.key",

@@ -20,7 +20,8 @@ from ingest.ledger import State
 def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
     """Stop a job for good: all nodes stop within seconds, its queue is purged, half-done uploads are aborted.
 
-    What was stored stays, unless --delete-uploaded is given. Sources are never touched.
+    What was stored stays, unless --delete-uploaded is given. Sources are never touched. A job that is
+    complete cannot be cancelled any more.
 
     \b
     Example:

@@ -77,7 +77,8 @@ def command(
             }
         )
     else:
-        click.echo(f"job {job.job_id} created; to help from another machine: ingest join -j {job.job_id}")
+        where = "from another machine" if settings.redis_url else "with another node on this machine"
+        click.echo(f"job {job.job_id} created; to help {where}: ingest join -j {job.job_id}")
     if detach:
         return _feed_and_leave(job)
     return work(job, processes or settings.default_processes, make_screen(as_json))
