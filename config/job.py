@@ -102,9 +102,9 @@ class TilesJob(Strict):
 
     def tile_count(self, axis: str) -> int:
         """How many tiles there are along an axis (``x``, ``y``, ``z`` or ``t``), a last partial one included."""
-        start, stop = getattr(self.extent, axis)
+        span: Span = getattr(self.extent, axis)
         size: int = getattr(self.tile_size, axis)
-        return -(-stop // size) - start // size
+        return -(-span[1] // size) - span[0] // size
 
 
 class ProcessorConfig(Strict):

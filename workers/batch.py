@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from ingest.errors import (
     ConfigError,
@@ -154,7 +155,7 @@ class _Run:
             hand.abandon()
             raise
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises
-            hand.error = error
+            hand.error = hand.error or error
         return hand
 
     def _open_and_send(self, hand: _InHand) -> None:
@@ -183,9 +184,7 @@ class _Run:
         """Wait for the item's uploads, and note what became of it."""
         outcomes: list[tuple[Upload, Outcome]] = []
         for upload, future in hand.uploads:
-            self._attempt(
-                hand, lambda upload=upload, future=future: outcomes.append((upload, future.result()))
-            )  # type: ignore[misc]
+            self._attempt(hand, partial(_collect, outcomes, upload, future))
         hand.opened.close()
         error = hand.error
         if isinstance(error, SourceMissing | SourceUnreadable) and self._may_be_better_now(hand):
@@ -229,6 +228,10 @@ class _Run:
                 self._kit.watch.sleep(SOURCE_WAIT_S)
             else:
                 return waited
+
+
+def _collect(outcomes: list[tuple[Upload, Outcome]], upload: Upload, future: Future[Outcome]) -> None:
+    outcomes.append((upload, future.result()))
 
 
 def _killer(times: int) -> ItemError:
