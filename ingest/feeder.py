@@ -75,7 +75,11 @@ class Feeder:
             return self._feed_tiles(
                 self._grid, counts, batches_at_once if room < BATCHES_AT_ONCE else min(room, 5000)
             )
-        return self._feed_files(counts, fields.get("cursor", ""), batches_at_once)
+        try:
+            return self._feed_files(counts, fields.get("cursor", ""), batches_at_once)
+        except Exception:
+            self._cuts = None  # it has passed items that are not recorded: begin anew where the ledger stands
+            raise
 
     def _feed_tiles(self, grid: Grid, counts: Counts, batches_at_once: int) -> bool:
         batch_items = self._config.batch_items
