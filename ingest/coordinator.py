@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 import time
@@ -126,6 +127,9 @@ class Coordinator:
         if counts.enumerated and counts.committed >= counts.batches:
             self._finish()
             return False
+        importlib.import_module(
+            "ingest.manifest"
+        )  # it takes a while, and is needed at the end: now nodes work
         self._find_lost(counts.batches)
         return False
 

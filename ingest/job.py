@@ -19,7 +19,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ingest import manifest
 from ingest.config import JobConfig, Settings, TilesJob, load_job_config, parse_config
 from ingest.config.key_template import FILE_FIELDS, JOB_FIELDS, TILE_FIELDS
 from ingest.errors import ConfigError, IngestError, JobError, did_you_mean
@@ -225,6 +224,8 @@ class Job:
 
     def _stored_keys(self) -> Iterator[str]:
         """The keys of what this job stored and did not find there, then those of its manifest."""
+        from ingest import manifest
+
         yield from manifest.stored_keys(self.store, self.job_id, self.settings.scratch)
         yield from self._uncommitted_keys()
         yield from [info.key for info in self.store.list(manifest.folder(self.job_id))]
@@ -276,6 +277,8 @@ class Job:
             JobError: batches are still to be done.
             StoreError: the destination cannot be written; the job stays ``completing``.
         """
+        from ingest import manifest
+
         state, counts, _ = self.ledger.snapshot()
         if state in (State.COMPLETE, State.FAILED):
             return state
