@@ -16,6 +16,8 @@ import pytest
 from ingest.cli import COMMANDS
 from ingest.config import Settings, job, parse_config
 from ingest.errors import EXIT_CODES
+from ingest.ledger import State
+from ingest.manifest import SCHEMA
 from ingest.plugin_loader import installed
 from tests.cli.conftest import Run, run
 
@@ -141,3 +143,11 @@ def test_the_plugin_in_the_docs_works(run: Run, tmp_path: Path, monkeypatch: pyt
 
     assert result.exit_code == 0, result.stderr
     assert ".gz\n" in result.stdout
+
+
+def test_every_column_of_the_manifest_and_every_state_is_explained() -> None:
+    columns = (ROOT / "docs" / "manifest.md").read_text()
+    states = (ROOT / "docs" / "how-it-works.md").read_text()
+
+    assert [name for name in SCHEMA.names if f"`{name}`" not in columns] == []
+    assert [state for state in State if f"`{state}`" not in states] == []
