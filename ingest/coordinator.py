@@ -63,6 +63,10 @@ class Coordinator:
             except IngestError as error:
                 self._note(error)
                 stop.wait(TROUBLE_WAIT_S)
+            except Exception as error:
+                log.exception("a fault in a plugin or in Ingest")
+                self._note(IngestError(f"a fault in a plugin or in Ingest: {error!r}"))
+                stop.wait(TROUBLE_WAIT_S)
             stop.wait(IDLE_S if self._on_duty else WAIT_S)
         renewal.join(1)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
+import redis.exceptions
 from celery import Celery
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
 from ingest import transport
 from ingest.ledger import Ledger
@@ -78,7 +81,11 @@ class JobQueue:
         Raises:
             RedisError: some may not have been queued; the ledger knows which.
         """
-        with redis_errors(self._ledger.url), self._app.connection_for_write() as connection:
+        with (
+            redis_errors(self._ledger.url),
+            _kombu_errors(),
+            self._app.connection_for_write() as connection,
+        ):
             producer: Any = self._app.amqp.Producer(connection, auto_declare=False)
             with producer.batch(max_size=PUBLISH_AT_ONCE):
                 for batch in batches:
@@ -116,6 +123,15 @@ class JobQueue:
         bindings = [f"_kombu.binding.{self._name}", f"_kombu.binding_permanent.{self._name}"]
         with redis_errors(self._ledger.url):
             self._ledger.client.delete(*keys, *bindings)
+
+
+@contextmanager
+def _kombu_errors() -> Iterator[None]:
+    """Within it, kombu's own error for a connection that is lost becomes redis-py's."""
+    try:
+        yield
+    except OperationalError as error:
+        raise redis.exceptions.ConnectionError(str(error)) from error
 
 
 def _message(app: Celery, job_id: str, batch: int) -> tuple[dict[str, Any], dict[str, Any], Sequence[Any]]:
