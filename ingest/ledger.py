@@ -272,9 +272,10 @@ class Ledger:
             return int(self.client.time()[0])
 
     def note(self, **fields: str) -> None:
-        """Set further fields of the job's record, such as what troubles the feeder."""
+        """Set further fields of the job's record, such as what troubles the feeder; what is no text is escaped."""
+        escaped = {name: text.encode(errors="backslashreplace") for name, text in fields.items()}
         with redis_errors(self.url):
-            self.client.hset(self.key(), mapping=dict[Any, Any](fields))
+            self.client.hset(self.key(), mapping=escaped)
 
     def feed(
         self,
