@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest import presence as presence_module
+from ingest.duty import Duty
+from ingest.job import Job
+from ingest.ledger import State
+from ingest.presence import Orders, Presence, ProcessReport, Rate
+from tests.engine.jobs_by_hand import job_over
+from tests.engine.making import until
+
+
+@pytest.fixture
+def job(tmp_path: Path, redis_url: str) -> Job:
+    """A new job."""
+    return job_over(tmp_path)
+
+
+class TestNodes:
+    def test_that_announce_themselves_are_there_until_they_leave(self, job: Job) -> None:
+        job.presence.announce("n1", {"host": "h1", "processes": 2, "items_per_s": 1.5})
+        job.presence.announce("n2", {"host": "h2", "processes": 1})
+        job.presence.report("n1", 7, ProcessReport("a file", 3, 300))
+        job.presence.report("n1", 8, ProcessReport("", 2, 20))
+
+        one, two = job.presence.nodes()
+        assert (one.node, one.host, one.processes, one.items_per_s, one.in_hand) == (
+            "n1",
+            "h1",
+            2,
+            1.5,
+            ("a file",),
+        )
+        assert (two.node, two.in_hand) == ("n2", ())
+        assert job.presence.totals("n1") == (5, 320)
+        job.presence.leave("n1")
+        assert [node.node for node in job.presence.nodes()] == ["n2"]
+
+    def test_that_die_are_forgotten(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(presence_module, "NODE_TTL_S", 0.3)
+        job.presence.announce("n1", {"host": "h1"})
+        assert len(job.presence.nodes()) == 1
+
+        until(lambda: not job.presence.nodes(), timeout_s=10)
+
+        assert job.ledger.client.zcard(job.ledger.key("nodes")) == 0
+        assert job.ledger.client.exists(job.ledger.key("node:n1")) == 0
+
+    def test_whose_command_is_gone_are_no_nodes_though_a_process_still_reports(self, job: Job) -> None:
+        job.presence.announce("n1", {"host": "h1"})
+        job.presence.leave("n1")
+        job.presence.report("n1", 1, ProcessReport("a file"))
+
+        assert job.presence.nodes() == []
+
+    def test_may_have_names_in_hand_that_are_no_text(self, job: Job) -> None:
+        odd = os.fsdecode(b"caf\xe9")
+        job.presence.announce("n1", {"host": "h1"})
+        job.presence.report("n1", 1, ProcessReport(odd))
+
+        assert job.presence.nodes()[0].in_hand == (odd,)
+
+
+class TestOrders:
+    def test_say_state_pause_and_stop(self, job: Job) -> None:
+        assert job.presence.report("n1", 1, ProcessReport()) == Orders(State.PREPARING, "", "")
+
+        job.presence.announce("n1", {"host": "h", "stopping": "soon"})
+        job.presence.pause("the store is down", "n2")
+        job.ledger.note(state=State.CANCELLING)
+
+        assert job.presence.report("n1", 1, ProcessReport()) == Orders(
+            State.CANCELLING, "the store is down", "soon"
+        )
+
+    def test_of_a_job_that_is_gone_are_to_stop(self, job: Job) -> None:
+        job.ledger.client.delete(job.ledger.key())
+
+        assert job.presence.report("n1", 1, ProcessReport()).state is State.CANCELLED
+
+
+class TestPause:
+    def test_ends_when_somebody_says_so(self, job: Job) -> None:
+        job.presence.pause("no answer for " + os.fsdecode(b"caf\xe9"), "n1")
+        assert job.status().pause.startswith("no answer")
+        job.presence.go_on()
+        assert job.status().pause == ""
+
+    def test_ends_with_the_node_that_called_it(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(presence_module, "PAUSE_TTL_S", 0.2)
+        job.presence.pause("down", "n1")
+
+        until(lambda: job.presence.pause_reason() == "", timeout_s=10)
+
+
+class TestDuty:
+    def test_is_held_by_one(self, job: Job) -> None:
+        first, second = Duty(job.ledger, "n1"), Duty(job.ledger, "n2")
+
+        assert first.hold()
+        assert not second.hold()
+        assert first.hold(), "it is renewed by holding it again"
+        second.let_go()
+        assert not second.hold(), "it was not its own to give up"
+        first.let_go()
+        assert second.hold()
+
+    def test_passes_on_when_its_holder_dies(self, job: Job) -> None:
+        assert Duty(job.ledger, "n1", ttl_s=0.3).hold()
+        second = Duty(job.ledger, "n2", ttl_s=0.3)
+        began_s = time.monotonic()
+
+        until(second.hold, timeout_s=10)
+
+        assert time.monotonic() - began_s > 0.1
+
+
+class TestRate:
+    def test_is_of_the_last_seconds(self) -> None:
+        rate = Rate(window_s=10)
+
+        assert rate.update(0, 0, 0) == (0, 0)
+        assert rate.update(5, 50, 500) == (10, 100)
+        for at_s in range(6, 40):
+            items_per_s, bytes_per_s = rate.update(at_s, 50, 500)
+        assert (items_per_s, bytes_per_s) == (0, 0)
+
+    def test_is_never_negative(self) -> None:
+        rate = Rate()
+        rate.update(0, 100, 100)
+
+        assert rate.update(1, 5, 5) == (0, 0)
+        assert rate.update(1, 5, 5) == (0, 0)
+
+
+def test_presence_is_of_one_job(tmp_path: Path, redis_url: str) -> None:
+    one, two = job_over(tmp_path), job_over(tmp_path)
+    one.presence.announce("n1", {"host": "h"})
+    one.presence.pause("down", "n1")
+
+    assert Presence(two.ledger).nodes() == []
+    assert two.presence.pause_reason() == ""
