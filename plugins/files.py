@@ -77,6 +77,7 @@ class Folder(PathProcessor[FolderParams]):
     """
 
     Params: ClassVar[type[Params]] = FolderParams
+    _resolved_last: tuple[str, str] = "", ""
 
     @property
     def _root(self) -> str:
@@ -119,9 +120,17 @@ class Folder(PathProcessor[FolderParams]):
         if "" in segments or "." in segments or ".." in segments or "\0" in item.path:
             raise ItemError(f"{item.path!r} is no path below {self._root}")
         path = f"{self._root}/{item.path}"
-        if not is_below(os.path.realpath(path), self._real_root):
+        if not is_below(self._resolved(path), self._real_root):
             raise ItemError(f"{item.path!r} is, or lies behind, a symbolic link that leaves {self._root}")
         return path
+
+    def _resolved(self, path: str) -> str:
+        """``path`` without symbolic links. Its folder is resolved once for neighbours, which come together."""
+        folder, _, name = path.rpartition("/")
+        if folder != self._resolved_last[0]:
+            self._resolved_last = folder, os.path.realpath(folder)
+        resolved = f"{self._resolved_last[1]}/{name}"
+        return os.path.realpath(resolved) if os.path.islink(resolved) else resolved  # noqa: PTH114
 
     def open(self, path: str) -> AbstractContextManager[Path]:
         """The file itself.

@@ -237,7 +237,7 @@ def read_steady(path: Path, size_bytes: int) -> bytes:
         try:
             before = os.fstat(descriptor)
             body = os.read(descriptor, size_bytes + 1)
-            while len(body) <= size_bytes and (more := os.read(descriptor, size_bytes + 1 - len(body))):
+            while len(body) < size_bytes and (more := os.read(descriptor, size_bytes + 1 - len(body))):
                 body += more
             after = os.fstat(descriptor)
         finally:
