@@ -34,6 +34,7 @@ class Enumerated:
     Attributes:
         create_s: to make the job: checks, the destination's probe, its record.
         feed_s: from the first step of the feeder to the last batch queued.
+        feed_cpu_s: of that, CPU seconds of this process; Redis has its own.
         redis_bytes: what Redis's ``used_memory`` grew by.
         queue_bytes: of that, the queue's own key, by ``MEMORY USAGE``.
     """
@@ -43,6 +44,7 @@ class Enumerated:
     batches: int
     create_s: float
     feed_s: float
+    feed_cpu_s: float
     redis_bytes: int
     queue_bytes: int
 
@@ -87,10 +89,10 @@ def _enumerate(config: dict[str, Any], settings: Settings) -> Enumerated:
     create_s = time.perf_counter() - began_s
     redis_bytes = _memory(job)
     coordinator = Coordinator(job, "benchmark")
-    began_s = time.perf_counter()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
     while coordinator.step():
         pass
-    feed_s = time.perf_counter() - began_s
+    feed_s, feed_cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     redis_after = _memory(job)
     _, counts, _ = job.ledger.snapshot()
     if not counts.enumerated or counts.items_listed != counts.items_total:
@@ -103,6 +105,7 @@ def _enumerate(config: dict[str, Any], settings: Settings) -> Enumerated:
         batches=counts.batches,
         create_s=create_s,
         feed_s=feed_s,
+        feed_cpu_s=feed_cpu_s,
         redis_bytes=redis_after - redis_bytes,
         queue_bytes=_key_bytes(job, queue_name(job.job_id)),
     )
@@ -119,7 +122,7 @@ def _key_bytes(job: Job, key: str) -> int:
 
 def report(runs: list[list[Enumerated]]) -> Table:
     """A line for each size of batch; medians."""
-    cost = ["create s", "feed s", "tiles/s", "Redis bytes/tile", "of it the queue"]
+    cost = ["create s", "feed s", "CPU s", "tiles/s", "Redis bytes/tile", "of it the queue"]
     table = Table(["batch items", "batches", "tiles", *cost])
     for made in runs:
         first, feed_s = made[0], median([run.feed_s for run in made])
@@ -130,6 +133,7 @@ def report(runs: list[list[Enumerated]]) -> Table:
                 f"{first.tiles:,}",
                 f"{median([run.create_s for run in made]):.2f}",
                 f"{feed_s:.2f}",
+                f"{median([run.feed_cpu_s for run in made]):.2f}",
                 f"{first.tiles / feed_s:,.0f}",
                 f"{median([run.redis_bytes for run in made]) / first.tiles:.2f}",
                 f"{median([run.queue_bytes for run in made]) / first.tiles:.2f}",

@@ -149,6 +149,12 @@ def clean_env(**more: str) -> dict[str, str]:
 # The server
 
 
+def memory_folder() -> Path | None:
+    """A folder in memory, where the system has one, so that no disk is measured; else None, for the usual one."""
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A running ``rclone serve s3``, over a folder."""

@@ -35,6 +35,7 @@ from harness import (
     machine,
     measure,
     median,
+    memory_folder,
     ratio_text,
     ratios,
     serving,
@@ -331,6 +332,7 @@ def main() -> None:
     parser.add_argument("--count-16k", type=int, default=8000)
     parser.add_argument("--count-1m", type=int, default=300)
     parser.add_argument("--tools", default=",".join(TOOLS), help="which tools, ingest first")
+    parser.add_argument("--folder", type=Path, help="for all files; by default in memory (/dev/shm)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     args = parser.parse_args()
     tools = args.tools.split(",")
@@ -338,7 +340,8 @@ def main() -> None:
     facts = machine()
     versions = {"s5cmd": version_of("s5cmd", "version"), "rclone": version_of("rclone", "version")}
     result: dict[str, Any] = {"machine": facts, "versions": versions, "loads": []}
-    with TemporaryDirectory(prefix="ingest-bench-") as name, serving(Path(name)) as server:
+    folder = args.folder or memory_folder()
+    with TemporaryDirectory(prefix="ingest-bench-", dir=folder) as name, serving(Path(name)) as server:
         for label, count, size_bytes in (("16k", args.count_16k, 16 * KIB), ("1m", args.count_1m, MIB)):
             if count:
                 load = make_load(Path(name), label, count, size_bytes)
