@@ -10,6 +10,7 @@ The commands are thin over this module, and notebooks use it too::
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import Any
 
 from ingest.config import JobConfig, Settings, TilesJob, load_job_config, parse_config
 from ingest.config.key_template import FILE_FIELDS, JOB_FIELDS, TILE_FIELDS
-from ingest.errors import ConfigError, IngestError, JobError, did_you_mean
+from ingest.errors import ConfigError, IngestError, JobError, StoreError, did_you_mean
 from ingest.items import FileItem, Grid, Item
 from ingest.ledger import OPEN_STATES, Counts, FailedItem, JobRecord, Ledger, State, job_ids, pack_items
 from ingest.naming import KeyMaker
@@ -34,6 +35,8 @@ from ingest.redis_server import redis_url
 from ingest.stores.base import Capabilities, Store
 from ingest.stores.open import open_store
 from ingest.version import LEDGER_FORMAT, __version__
+
+log = logging.getLogger(__name__)
 
 NODES_GONE_WITHIN_S = 12.0
 _ID_LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
@@ -198,13 +201,25 @@ class Job:
             self.ledger.transition(State.CANCELLED, State.CANCELLING)
 
     def expire(self) -> bool:
-        """End a job that was not finished in ``expires_after_days``. True where that was so."""
+        """End a job that was not finished in ``expires_after_days``. True where that was so.
+
+        Where the destination cannot be reached, what is unfinished there is aborted the next time.
+        """
         age_s = self.ledger.now_s() - self.record.created_s
-        if self.ledger.state() not in OPEN_STATES or age_s < self.config.expires_after_days * 86_400:
+        if age_s < self.config.expires_after_days * 86_400:
             return False
-        self.ledger.transition(State.EXPIRED, *OPEN_STATES)
-        self._wind_up()
+        state, _, fields = self.ledger.snapshot()
+        if state in OPEN_STATES:
+            self.ledger.transition(State.EXPIRED, *OPEN_STATES)
+        elif state is not State.EXPIRED or "wound_up" in fields:
+            return False
+        try:
+            self._wind_up()
+        except (StoreError, ConfigError) as error:
+            log.warning("job %s has expired, but %s", self.job_id, error.what)
+            return True
         self.ledger.forget_work()
+        self.ledger.note(wound_up="1")
         return True
 
     def _wind_up(self) -> None:
