@@ -87,7 +87,7 @@ def encode_part(rows: Iterable[Row]) -> bytes:
     """A part: an Arrow IPC stream, then the SHA-256 of it (32 bytes, which Arrow's readers pass over)."""
     listed = list(rows)
     columns = {
-        name: [list(row.metadata.items()) for row in listed]
+        name: [[(fact, _text(value)) for fact, value in row.metadata.items()] for row in listed]
         if name == "metadata"
         else [_text(getattr(row, name)) for row in listed]
         for name in SCHEMA.names
@@ -169,7 +169,8 @@ def complete(store: Store, job_id: str, batches: int, summary: Mapping[str, Any]
         put_local(store, f"{folder(job_id)}manifest-sha256.txt", sums, "text/plain; charset=utf-8")
     body = json.dumps(summary, indent=2, ensure_ascii=True).encode() + b"\n"
     put_small(store, f"{folder(job_id)}job.json", body, "application/json")
-    store.delete(part_key(job_id, batch) for batch in range(held, batches))
+    held_now = part_key(job_id, batches)
+    store.delete(info.key for info in store.list(f"{folder(job_id)}parts/") if info.key < held_now)
 
 
 def put_local(store: Store, key: str, path: Path, content_type: str) -> None:
