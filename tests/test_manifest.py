@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest import manifest
+from ingest.errors import ObjectMissing, StoreUnreachable
+from ingest.manifest import (
+    ManifestDamaged,
+    Row,
+    checksum_line,
+    decode_part,
+    encode_part,
+    folder,
+    part_key,
+    read_manifest,
+    stored_keys,
+    write_part,
+)
+from ingest.stores.base import ObjectMeta, Stored
+from ingest.stores.local import LocalStore
+from ingest.stores.wrapping import WrappedStore
+from tests.stores.helpers import put
+from tests.workers.making import local_store
+
+JOB = "j1"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    """An empty store."""
+    return local_store(tmp_path / "stored")
+
+
+def row(number: int, **changes: Any) -> Row:
+    content = str(number).encode()
+    facts: dict[str, Any] = {
+        "item": f"item {number}",
+        "source": f"/data/{number}",
+        "size_bytes": len(content),
+        "mtime": 1_700_000_000_123_456_789,
+        "key": f"k{number:05}",
+        "stored_bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "etag": None,
+        "content_type": "text/plain",
+        "status": "stored",
+        "node": f"n{number % 3}",
+        "attempt": 1,
+        "time": 1_700_000_000,
+        "metadata": {"blank": "missing section"} if number % 2 else {},
+    }
+    return Row(**facts | changes)
+
+
+def parts(store: LocalStore, batches: Mapping[int, Sequence[Row]]) -> None:
+    for batch, rows in batches.items():
+        write_part(store, JOB, batch, rows)
+
+
+def complete(store: Any, batches: int, tmp_path: Path, **summary: Any) -> None:
+    manifest.complete(store, JOB, batches, summary, tmp_path)
+
+
+def keys(store: LocalStore, tmp_path: Path) -> list[str]:
+    return [found["key"] for found in read_manifest(store, JOB, tmp_path)]
+
+
+def left(store: LocalStore) -> list[str]:
+    return [info.key.removeprefix(folder(JOB)) for info in store.list(folder(JOB))]
+
+
+class TestParts:
+    def test_come_back_as_they_were(self) -> None:
+        rows = [row(1), row(2, size_bytes=None, mtime=None, source="caf\udce9")]
+
+        table = decode_part(encode_part(rows), "p")
+
+        assert table["key"].to_pylist() == ["k00001", "k00002"]
+        assert table["source"].to_pylist() == ["/data/1", "caf\\udce9"]
+        assert table["metadata"].to_pylist() == [[("blank", "missing section")], []]
+        assert table["mtime"].cast("int64").to_pylist() == [1_700_000_000_123_456_789, None]
+        assert decode_part(encode_part([]), "p").num_rows == 0
+
+    def test_may_hold_facts_that_are_no_text(self) -> None:
+        table = decode_part(encode_part([row(1, metadata={"blank": "no file caf\udce9"})]), "p")
+
+        assert table["metadata"].to_pylist() == [[("blank", "no file caf\\udce9")]]
+
+    @given(st.data())
+    def test_that_are_damaged_are_found(self, data: st.DataObject) -> None:
+        body = encode_part([row(1), row(2)])
+        if data.draw(st.booleans()):
+            damaged = body[: data.draw(st.integers(0, len(body) - 1))]
+        else:
+            at = data.draw(st.integers(0, len(body) - 1))
+            damaged = body[:at] + bytes([body[at] ^ data.draw(st.integers(1, 255))]) + body[at + 1 :]
+
+        with pytest.raises(ManifestDamaged, match="part-7"):
+            decode_part(damaged, "part-7")
+
+
+class TestComplete:
+    def test_makes_one_of_all_parts_and_deletes_them(self, store: LocalStore, tmp_path: Path) -> None:
+        parts(store, {n: [row(3 * n + i) for i in range(n % 4)] for n in range(150)})
+
+        complete(store, 150, tmp_path, state="complete")
+
+        expected = [f"k{3 * n + i:05}" for n in range(150) for i in range(n % 4)]
+        assert keys(store, tmp_path) == expected
+        assert left(store) == ["job.json", "manifest-sha256.txt", "manifest.parquet"]
+        assert json.loads(store.read_bytes(f"{folder(JOB)}job.json")) == {"state": "complete"}
+        first = next(iter(read_manifest(store, JOB, tmp_path)))
+        assert first["mtime"] == 1_700_000_000_123_456_789
+        assert [*tmp_path.glob("manifest-*")] == [], "scratch is cleaned up"
+
+    def test_of_an_empty_job(self, store: LocalStore, tmp_path: Path) -> None:
+        complete(store, 0, tmp_path)
+
+        assert keys(store, tmp_path) == []
+        assert store.read_bytes(f"{folder(JOB)}manifest-sha256.txt") == b""
+
+    def test_may_be_repeated(self, store: LocalStore, tmp_path: Path) -> None:
+        parts(store, {0: [row(0)], 1: [row(1)]})
+        complete(store, 2, tmp_path)
+
+        complete(store, 2, tmp_path)
+
+        assert keys(store, tmp_path) == ["k00000", "k00001"]
+
+    @pytest.mark.parametrize("puts", [0, 1, 2])
+    def test_that_was_cut_off_anywhere_is_gone_on_with(
+        self, store: LocalStore, tmp_path: Path, puts: int
+    ) -> None:
+        class CutOff(WrappedStore):
+            done = 0
+
+            def _count(self) -> None:
+                if self.done == puts:
+                    raise StoreUnreachable("gone")
+                self.done += 1
+
+            def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+                self._count()
+                return self._store.put(key, body, meta, if_absent=if_absent)
+
+            def put_file(self, key: str, path: Path, meta: ObjectMeta, **named: Any) -> Stored:
+                self._count()
+                return self._store.put_file(key, path, meta, **named)
+
+        parts(store, {0: [row(0)], 1: [row(1)]})
+        with pytest.raises(StoreUnreachable):
+            complete(CutOff(store), 2, tmp_path)
+
+        complete(store, 2, tmp_path, state="complete")
+
+        assert keys(store, tmp_path) == ["k00000", "k00001"]
+        assert left(store) == ["job.json", "manifest-sha256.txt", "manifest.parquet"], "parts are left behind"
+
+    def test_after_a_retry_adds_to_what_was_there(self, store: LocalStore, tmp_path: Path) -> None:
+        parts(store, {0: [row(0)], 1: []})
+        complete(store, 2, tmp_path, state="failed")
+        parts(store, {2: [row(9)], 3: [row(8)]})
+
+        complete(store, 4, tmp_path, state="complete")
+
+        assert keys(store, tmp_path) == ["k00000", "k00009", "k00008"]
+        sums = store.read_bytes(f"{folder(JOB)}manifest-sha256.txt").decode().splitlines()
+        assert [line.split("  ")[1] for line in sums] == ["k00000", "k00009", "k00008"]
+        assert left(store) == ["job.json", "manifest-sha256.txt", "manifest.parquet"]
+
+    @pytest.mark.parametrize("damage", ["missing", "truncated", "garbled"])
+    def test_with_a_damaged_part_deletes_nothing(
+        self, store: LocalStore, tmp_path: Path, damage: str
+    ) -> None:
+        parts(store, {n: [row(n)] for n in range(5)})
+        key = part_key(JOB, 3)
+        body = store.read_bytes(key)
+        if damage == "missing":
+            store.delete([key])
+        else:
+            put(store, key, body[:-40] if damage == "truncated" else body[:40] + b"x" + body[41:])
+        before = left(store)
+
+        with pytest.raises(ManifestDamaged, match="00000003"):
+            complete(store, 5, tmp_path)
+
+        assert left(store) == before
+
+    def test_in_row_groups_keeps_all_rows(
+        self, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(manifest, "ROWS_IN_GROUP", 10)
+        parts(store, {n: [row(7 * n + i, node=f"node-{n}") for i in range(7)] for n in range(20)})
+
+        complete(store, 20, tmp_path)
+
+        found = [*read_manifest(store, JOB, tmp_path)]
+        assert [(r["key"], r["node"]) for r in found] == [
+            (f"k{7 * n + i:05}", f"node-{n}") for n in range(20) for i in range(7)
+        ]
+        path = tmp_path / "stored" / folder(JOB) / "manifest.parquet"
+        assert pq.ParquetFile(path).metadata.num_row_groups > 5
+
+
+class TestChecksums:
+    NAMES = (
+        "plain",
+        "with space",
+        " leading",
+        "new\nline",
+        "back\\slash",
+        "\\",
+        "both\\\nof them",
+        "\\n",
+        "car\rriage",
+        "*star",
+        "caf\u00e9/\u6d77",
+        "tab\tbed",
+        "-dash",
+    )
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Iterator[Path]:
+        """Files of these names, and their sums."""
+        lines = []
+        for name in self.NAMES:
+            path = tmp_path / "copy" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(name.encode())
+            lines.append(checksum_line(hashlib.sha256(name.encode()).hexdigest(), name))
+        (tmp_path / "copy" / "sums").write_bytes("".join(lines).encode())
+        yield tmp_path / "copy"
+
+    def check(self, folder: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sha256sum", "-c", "--strict", "sums"], cwd=folder, capture_output=True, text=True, check=False
+        )
+
+    def test_are_as_sha256sum_reads_them(self, folder: Path) -> None:
+        done = self.check(folder)
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("OK") == len(self.NAMES)
+
+    def test_of_an_altered_file_differ(self, folder: Path) -> None:
+        (folder / "new\nline").write_bytes(b"altered")
+
+        done = self.check(folder)
+
+        assert done.returncode == 1
+        assert done.stdout.count("FAILED") == 1
+
+
+def test_what_a_job_stored_is_known_from_its_manifest_and_its_parts(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    parts(store, {0: [row(0), row(1, status="skipped")]})
+    complete(store, 1, tmp_path)
+    parts(store, {1: [row(2), row(3, status="skipped")]})
+
+    assert [*stored_keys(store, JOB, tmp_path)] == ["k00000", "k00002"]
+
+
+def test_a_job_without_a_manifest_is_told(store: LocalStore, tmp_path: Path) -> None:
+    with pytest.raises(ObjectMissing, match="no manifest of job j1"):
+        next(read_manifest(store, JOB, tmp_path))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ingest.config import Settings, parse_config
+from ingest.preview import Previewer
+
+
+def previewer(folder: Path, **changes: Any) -> Previewer:
+    (folder / "source").mkdir(exist_ok=True)
+    raw: dict[str, Any] = {
+        "name": "trial",
+        "ingest_job": {"type": "files"},
+        "path_processor": {"class": "folder", "params": {"root_dir": str(folder / "source")}},
+        "destination": {"url": f"file://{folder}/stored"},
+        **changes,
+    }
+    return Previewer(parse_config(raw), Settings(state_dir=folder / "state"))
+
+
+def put(folder: Path, *paths: str) -> None:
+    for path in paths:
+        file = folder / "source" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"12345")
+
+
+def test_it_counts_shows_and_says_what_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path, *[f"f{number}" for number in range(8)], ".hidden")
+
+    seen = previewer(tmp_path).preview(60)
+
+    assert (seen.items, seen.size_bytes, seen.is_whole, seen.problems) == (8, 40, True, 0)
+    assert [plan.key for plan in seen.first] == ["f0", "f1", "f2", "f3", "f4"]
+    assert seen.first[0].source == str(tmp_path / "source" / "f0")
+    assert dict(seen.left_out) == {"hidden": 1}
+    assert not (tmp_path / "stored").exists()
+
+
+def test_it_finds_what_would_fail(tmp_path: Path) -> None:
+    put(tmp_path, "a/x", "b/x", "c/y", os.fsdecode(b"caf\xe9"))
+
+    made = previewer(tmp_path, destination={"url": f"file://{tmp_path}/stored", "key": "{name}"})
+    plans = {plan.item.name: plan for plan in made.plans()}
+    made.close()
+
+    assert plans["a/x"].problem == plans["c/y"].problem == ""
+    assert "'a/x' has the key 'x' too" in plans["b/x"].problem
+    assert plans["caf\udce9"].problem
+    seen = made.preview(60)
+    assert seen.problems == 2
+    assert seen.first_problem is not None
+
+
+def test_it_stops_in_time(tmp_path: Path) -> None:
+    put(tmp_path, *[f"f{number}" for number in range(20)])
+
+    seen = previewer(tmp_path).preview(-1)
+
+    assert not seen.is_whole
+    assert seen.items == 1
+
+
+def test_tiles_are_all_known_at_once(tmp_path: Path) -> None:
+    put(tmp_path, "0.png")
+    made = previewer(
+        tmp_path,
+        ingest_job={
+            "type": "tiles",
+            "extent": {"x": [0, 10**7], "y": [0, 10**7], "z": [0, 1000]},
+            "tile_size": {"x": 10, "y": 10},
+        },
+        path_processor={
+            "class": "z_stack",
+            "params": {
+                "root_dir": str(tmp_path / "source"),
+                "extension": "png",
+                "base_filename": "<>",
+            },
+        },
+        tile_processor={"class": "image"},
+    )
+
+    seen = made.preview(60)
+
+    assert seen.items == 10**15
+    assert len(seen.first) == 5
