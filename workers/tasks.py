@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -27,6 +28,8 @@ from ingest.workers.kit import kit_for
 from ingest.workers.patience import patiently
 
 log = logging.getLogger(__name__)
+
+TRY_AGAIN_AFTER_S = 2.0
 
 
 def register_task(app: Celery, job_id: str, node: str, settings: Settings) -> None:
@@ -63,6 +66,7 @@ def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
         raise Reject(error.what, requeue=True) from None
     except IngestError as error:
         log.error("batch %d goes back to the queue: %s", number, error)
+        time.sleep(TRY_AGAIN_AFTER_S)  # perhaps only this node cannot do it, and another takes it meanwhile
         raise Reject(error.what, requeue=True) from error
 
 
@@ -79,7 +83,11 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
         return False
     batch = _as_batch(job, number, attempt)
     try:
-        result = do_batch(batch, kit, lambda index: ledger.hold_item(number, index))
+        result = do_batch(
+            batch,
+            kit,
+            lambda index: patiently(lambda: ledger.hold_item(number, index), patience_s, kit.watch.check),
+        )
         manifest.write_part(kit.store, job.job_id, number, result.rows)
     except Stopped:
         ledger.release(number)
