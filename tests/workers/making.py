@@ -97,12 +97,14 @@ def bench(
     processors = load_processors(config, context, settings)
     watch = watch or Watch()
     made: list[Bench] = []
-    patient = PatientStore(
-        store or local_store(stored),
-        watch,
-        lambda reason: made[0].pauses.append(reason),
-        lambda: made[0].ends_of_pauses.append(None),
-    )
+
+    def pause(reason: str) -> None:
+        made[0].pauses.append(reason)
+
+    def go_on() -> None:
+        made[0].ends_of_pauses.append(None)
+
+    patient = PatientStore(store or local_store(stored), watch, pause, go_on)
     policy = UploadPolicy(
         job_id=JOB_ID,
         on_existing=config.destination.on_existing,

@@ -1,0 +1,147 @@
+"""A batch from its lease to its commit, on a real Redis and a real folder, without Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery.exceptions import Reject
+
+from ingest.errors import ConfigError, RedisUnreachable, Stopped
+from ingest.items import FileItem
+from ingest.job import Job
+from ingest.ledger import State, Tally, pack_items
+from ingest.manifest import decode_part, part_key
+from ingest.presence import Orders
+from ingest.workers import patience, tasks
+from ingest.workers.batch import Kit
+from ingest.workers.kit import make_kit
+from ingest.workers.tasks import run_batch, run_task
+from ingest.workers.watch import Watch
+from tests.engine.jobs_by_hand import begin, job_over
+from tests.stores.helpers import keys
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for long."""
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(tasks, "TRY_AGAIN_AFTER_S", 0.01)
+
+
+@pytest.fixture
+def job(tmp_path: Path, redis_url: str) -> Job:
+    """A job of one batch of three files, one of which is missing."""
+    job = job_over(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "source" / name).write_bytes(name.encode())
+    items = [FileItem("a", 1), FileItem("b", 1), FileItem("gone", 1)]
+    job.ledger.feed(0, [pack_items(list(items))], items=3, size_bytes=3, cursor='"gone"', last=True)
+    return job
+
+
+@pytest.fixture
+def kit(job: Job, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
+    """A process's kit for it, whose orders come from the test."""
+    monkeypatch.setattr(Watch, "of", classmethod(lambda cls, presence, node, process: cls()))
+    kit = make_kit(job, "n1")
+    yield kit
+    kit.executor.shutdown()
+
+
+def test_a_batch_is_stored_noted_and_counted_once(job: Job, kit: Kit) -> None:
+    assert run_batch(job, kit, 0)
+
+    counts = job.status().counts
+    assert (counts.done, counts.failed, counts.committed, counts.objects) == (2, 1, 1, 2)
+    assert keys(job.store) == ["a", "b"]
+    part = decode_part(job.store.read_bytes(part_key(job.job_id, 0)), "p")
+    assert part["key"].to_pylist() == ["a", "b"]
+    assert [failure.item.name for failure in job.failures()] == ["gone"]
+
+    assert not run_batch(job, kit, 0), "its message came twice"
+    assert job.status().counts == counts
+
+
+def test_a_batch_whose_process_died_after_the_put_counts_the_same(
+    job: Job, kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = job.ledger.commit
+
+    def die(batch: int, tally: Tally) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job.ledger, "commit", die)
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(job, kit, 0)
+    monkeypatch.setattr(job.ledger, "commit", commit)
+
+    assert run_batch(job, kit, 0)
+
+    counts = job.status().counts
+    assert (counts.done, counts.skipped, counts.failed, counts.objects) == (2, 0, 1, 2)
+
+
+def test_an_attempt_that_was_stopped_does_not_count(job: Job, kit: Kit) -> None:
+    kit.watch.follow(Orders(stopping="now"))
+
+    with pytest.raises(Stopped):
+        run_batch(job, kit, 0)
+
+    assert job.status().counts.committed == 0
+    assert begin(job, 0).number == 1
+
+
+@pytest.mark.parametrize("state", [State.CANCELLING, State.COMPLETE, State.EXPIRED])
+def test_a_job_that_takes_no_work_is_left_alone(job: Job, kit: Kit, state: State) -> None:
+    job.ledger.note(state=state)
+
+    assert not run_batch(job, kit, 0)
+    assert keys(job.store) == []
+
+
+@pytest.mark.parametrize("name", ["begin", "hold_item", "commit"])
+def test_a_redis_that_is_away_for_a_moment_is_waited_for(
+    job: Job, kit: Kit, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Above all an item that is tried by itself is not blamed for it."""
+    begin(job, 0)
+    real = getattr(job.ledger, name)
+    away = [RedisUnreachable("away")] * 3
+
+    def flaky(*arguments: object) -> object:
+        if away:
+            raise away.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(job.ledger, name, flaky)
+
+    assert run_batch(job, kit, 0)
+    assert not away
+    assert job.status().counts.done == 2
+
+
+def test_what_cannot_be_done_here_goes_back_to_the_queue_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(tasks.time, "sleep", slept.append)
+
+    def no_kit() -> tuple[Job, Kit]:
+        raise ConfigError("the source is not mounted here")
+
+    with pytest.raises(Reject) as rejected:
+        run_task(no_kit, 0)
+
+    assert rejected.value.requeue
+    assert slept, "it would come back at once, for ever"
+
+
+def test_what_was_stopped_goes_back_at_once(job: Job, kit: Kit) -> None:
+    kit.watch.follow(Orders(stopping="now"))
+
+    with pytest.raises(Reject) as rejected:
+        run_task(lambda: (job, kit), 0)
+
+    assert rejected.value.requeue
