@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ def test_what_is_published_waits_and_is_known(job: Job) -> None:
 def test_a_message_is_small_and_says_job_and_batch_and_no_more(job: Job) -> None:
     job.queue.publish([5])
 
-    (text,) = job.ledger.client.lrange(queue_name(job.job_id), 0, -1)  # type: ignore[misc]
+    client: Any = job.ledger.client
+    (text,) = client.lrange(queue_name(job.job_id), 0, -1)
     message = json.loads(text)
     assert message["content-type"] == "application/json"
     assert len(text) < 1500

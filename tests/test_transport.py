@@ -36,13 +36,15 @@ def consumer(job: Job, lease_s: float) -> Iterator[Any]:
 
 
 def scores(job: Job) -> list[float]:
-    found = job.ledger.client.zrange(f"{queue_name(job.job_id)}:unacked_index", 0, -1, withscores=True)
-    return [score for _, score in found]  # type: ignore[union-attr]
+    client: Any = job.ledger.client
+    found = client.zrange(f"{queue_name(job.job_id)}:unacked_index", 0, -1, withscores=True)
+    return [score for _, score in found]
 
 
 def redis_now_s(job: Job) -> float:
-    seconds, micros = job.ledger.client.time()  # type: ignore[misc]
-    return float(seconds) + micros / 1e6
+    client: Any = job.ledger.client
+    seconds, micros = client.time()
+    return float(seconds + micros / 1e6)
 
 
 @pytest.mark.parametrize("off_s", [-5 * HOUR_S, 0, 5 * HOUR_S])
@@ -66,14 +68,15 @@ def test_a_renewed_lease_is_as_new_and_one_that_is_lost_stays_so(job: Job) -> No
     with consumer(job, 60) as queue:
         message = queue.get(timeout=5)
         index = f"{queue_name(job.job_id)}:unacked_index"
-        (tag,) = job.ledger.client.zrange(index, 0, -1)  # type: ignore[misc]
-        job.ledger.client.zadd(index, {tag: 1.0})
+        client: Any = job.ledger.client
+        (tag,) = client.zrange(index, 0, -1)
+        client.zadd(index, {tag: 1.0})
 
         assert queue.channel.qos.renew() == 1
         assert abs(scores(job)[0] - redis_now_s(job)) < 30
 
         # When another has given it back meanwhile, then renewing does not bring it back
-        job.ledger.client.delete(index)
+        client.delete(index)
         assert queue.channel.qos.renew() == 0
         assert scores(job) == []
         message.ack()

@@ -110,7 +110,7 @@ def last_job() -> Job:
     settings = Settings.load()
     assert settings.redis_url is not None
     with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
-        return Job(str(client.zrevrange("ingest:jobs", 0, 0)[0]), settings)  # type: ignore[index]
+        return Job(str(client.zrevrange("ingest:jobs", 0, 0)[0]), settings)
 
 
 def keys_in_redis(url: str) -> set[str]:

@@ -16,7 +16,6 @@ from tests.audit import audit, make_files
 from tests.cluster import Command
 from tests.engine.conftest import Invoke
 from tests.engine.making import MIB, create, files_below, files_config, open_job, said, until
-from tests.needs import require
 
 POISON = """
 import os
@@ -144,13 +143,13 @@ def test_an_item_that_kills_its_process_fails_alone(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB."""
-    require(os.geteuid() == 0, "only root may mount a file system")
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
     )
-    require(mount.returncode == 0, f"no file system can be mounted here: {mount.stderr!r}")
+    if mount.returncode:
+        pytest.skip(f"no file system may be mounted here: {mount.stderr.decode()}")
     try:
         yield folder
     finally:

@@ -40,7 +40,7 @@ def patient(store: Counting) -> PatientStore:
 def made(root: Path, keys: set[str]) -> dict[str, int]:
     """Files for those of the keys that need no folder where another has a file; key → size."""
     root.mkdir()
-    sizes = {}
+    sizes: dict[str, int] = {}
     for key in sorted(keys, key=lambda key: (key.count("/"), key)):
         parts = key.split("/")
         if any("/".join(parts[:depth]) in sizes for depth in range(1, len(parts))):

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import SourceChanged, SourceMissing, SourceUnreadable
-from ingest.workers import uploader
 from ingest.workers.uploader import read_steady
 
 
@@ -43,7 +42,7 @@ def test_a_file_that_changes_while_it_is_read(
                 file.truncate(3) if change == "truncated" else file.write(b"CONTENT")
         return data
 
-    monkeypatch.setattr(uploader.os, "read", read_and_change)
+    monkeypatch.setattr("ingest.workers.uploader.os.read", read_and_change)
 
     with pytest.raises(SourceChanged):
         read_steady(path, 7)
