@@ -140,6 +140,22 @@ class _Sampler:
             self.peak_bytes = max(self.peak_bytes, total)
 
 
+def busy_s() -> float:
+    """CPU seconds for which this machine has been busy since it started, with whatever."""
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(share: float, within_s: float) -> None:
+    """Wait until others take no more than ``share`` of the machine's CPU for a second, at most ``within_s``."""
+    until_s = time.monotonic() + within_s
+    while time.monotonic() < until_s:
+        before_s = busy_s()
+        time.sleep(1)
+        if busy_s() - before_s <= share * len(os.sched_getaffinity(0)):
+            return
+
+
 def clean_env(**more: str) -> dict[str, str]:
     """This process's environment without what configures the tools, and with ``more``."""
     ours = ("AWS_", "RCLONE_", "INGEST_", "S3_")

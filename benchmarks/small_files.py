@@ -31,6 +31,7 @@ from harness import (
     Table,
     Usage,
     become_reaper,
+    busy_s,
     clean_env,
     machine,
     measure,
@@ -40,6 +41,7 @@ from harness import (
     ratios,
     serving,
     version_of,
+    wait_for_quiet,
     write_json,
 )
 
@@ -50,6 +52,11 @@ from ingest.redis_server import running
 KIB, MIB = 1 << 10, 1 << 20
 FILES_IN_FOLDER = 1000
 LOOK_EVERY_S = 0.02
+QUIET_SHARE = 0.15
+"""A run is quiet where others took no more of the machine's CPU than this."""
+WAIT_S = 20.0
+"""How long a run waits for others to be quiet; then it begins anyway."""
+CORES = len(os.sched_getaffinity(0))
 TOOLS = ("ingest", "s5cmd", "rclone")
 INGEST = str(Path(sys.executable).with_name("ingest"))
 
@@ -71,6 +78,7 @@ class Run:
     Attributes:
         usage: of the whole command.
         server_cpu_s: CPU seconds of the server meanwhile.
+        other_share: the share of the machine's CPU that others took meanwhile.
         first_s: from the command's start to the first object at the server.
         last_s: from the command's start to the last object at the server.
         begun_s: Ingest only: to its first batch begun.
@@ -82,6 +90,7 @@ class Run:
     size_bytes: int
     usage: Usage
     server_cpu_s: float
+    other_share: float
     first_s: float
     last_s: float
     begun_s: float | None = None
@@ -219,9 +228,10 @@ def _run(
     clock: CommitClock | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> Run:
-    before_s = server.cpu_s()
+    before_s, busy_before_s = server.cpu_s(), busy_s()
     usage = measure(command, env, scratch / "log", after=after)
-    server_cpu_s = server.cpu_s() - before_s
+    server_cpu_s, all_cpu_s = server.cpu_s() - before_s, busy_s() - busy_before_s
+    other_cpu_s = max(0.0, all_cpu_s - usage.cpu_s - server_cpu_s)
     arrived = server.arrivals(prefix)
     shutil.rmtree(server.folder / BUCKET / prefix)
     if len(arrived) != load.count or any(size != load.size_bytes for _, size in arrived):
@@ -234,6 +244,7 @@ def _run(
         load.size_bytes,
         usage,
         server_cpu_s,
+        other_cpu_s / (usage.wall_s * CORES),
         arrived[0][0] - began_s,
         arrived[-1][0] - began_s,
         begun_s - began_s if begun_s else None,
@@ -244,13 +255,14 @@ def _run(
 def run_rounds(
     load: Load, server: Server, rounds: int, tools: Sequence[str], folder: Path
 ) -> list[list[Run]]:
-    """Each tool once a round, after one round of a few files to warm up what the system caches."""
+    """Each tool once a round, in an order that rotates."""
     made: list[list[Run]] = []
     for number in range(rounds):
         turn = number % len(tools)
         order = [*tools[turn:], *tools[:turn]]
         runs: dict[str, Run] = {}
         for tool in order:
+            wait_for_quiet(QUIET_SHARE, WAIT_S)
             with TemporaryDirectory(dir=folder) as scratch:
                 runs[tool] = RUNNERS[tool](load, server, f"{load.name}-{number}-{tool}", Path(scratch))
             print(f"  round {number + 1}: {tool} {runs[tool].usage.wall_s:.2f} s", file=sys.stderr)
@@ -261,7 +273,7 @@ def run_rounds(
 def tool_table(rounds: list[list[Run]]) -> Table:
     """Medians of each tool."""
     rates = ["objects/s", "MiB/s", "running objects/s", "arrival objects/s"]
-    table = Table(["tool", "wall s", *rates, "CPU s", "server CPU s", "peak RSS MiB"])
+    table = Table(["tool", "wall s", *rates, "CPU s", "server CPU s", "others' CPU", "peak RSS MiB"])
     for runs in zip(*rounds, strict=True):
         whole = median([run.whole_rate for run in runs])
         table.rows.append(
@@ -274,6 +286,7 @@ def tool_table(rounds: list[list[Run]]) -> Table:
                 f"{median([run.arrival_rate for run in runs]):,.0f}",
                 f"{median([run.usage.cpu_s for run in runs]):.2f}",
                 f"{median([run.server_cpu_s for run in runs]):.2f}",
+                f"{median([run.other_share for run in runs]):.0%}",
                 f"{median([run.usage.peak_rss_bytes for run in runs]) / MIB:.0f}",
             ]
         )
@@ -316,6 +329,10 @@ def report(load: Load, rounds: list[list[Run]]) -> dict[str, Any]:
     print(tool_table(rounds), end="\n\n")
     table, figures = ratio_table(rounds)
     print(table, end="\n\n")
+    quiet = [runs for runs in rounds if all(run.other_share <= QUIET_SHARE for run in runs)]
+    if quiet:
+        print(f"the {len(quiet)} rounds in which others took at most {QUIET_SHARE:.0%} of the CPU\n")
+        print(ratio_table(quiet)[0], end="\n\n")
     print(phases(rounds), flush=True)
     return {
         "count": load.count,
