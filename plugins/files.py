@@ -14,7 +14,7 @@ from pathspec import GitIgnoreSpec
 from pydantic import Field, field_validator
 
 from ingest.config.job import ConfigPath
-from ingest.errors import ItemError
+from ingest.errors import ConfigError, ItemError
 from ingest.items import FileItem, Item
 from ingest.plugins.folder_walk import Walk, is_below
 from ingest.plugins.local import check_folder, regular_file
@@ -88,7 +88,13 @@ class Folder(PathProcessor[FolderParams]):
         return os.path.realpath(self._root)
 
     def check(self) -> None:
-        """Look whether the folder is there and can be listed."""
+        """Look whether the folder is there and can be listed, and whether the job is over files."""
+        if self.context.grid is not None:
+            raise ConfigError(
+                "folder lists files; it does not know the file of a tile",
+                place="path_processor.class",
+                hint="for a job of type 'tiles' take z_stack or catmaid_files",
+            )
         check_folder(self._root)
 
     def paths(self, after: str | None = None) -> Iterator[FileItem]:

@@ -13,6 +13,8 @@ TEMP_PREFIX = ".ingest-tmp-"
 INTERNAL = b".ingest/"
 """The manifests' folder, walked only where the prefix begins with it."""
 
+ATTEMPTS = 50  # to make a folder that others just remove as empty
+_UNNAMED: int = getattr(os, "O_TMPFILE", 0) if Path("/proc/self/fd").is_dir() else 0
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -50,27 +52,55 @@ def _enter(folder: int, part: str, *, create: bool) -> int:
 
 
 @contextmanager
-def new_file(root: str, key: str, temp: str) -> Iterator[tuple[int, str, int]]:
-    """A new file ``temp`` beside ``key``: descriptors of the folder and of the file, and the key's name.
+def new_file(root: str, key: str, temp: str) -> Iterator[tuple[int, str, int, bool]]:
+    """A new file beside ``key``: descriptors of the folder and of the file, the key's name, and whether ``temp``
+    names the file. Where the system can (Linux, most file systems) it has no name yet, so that a process that is
+    killed leaves nothing behind.
 
     Another process may just be removing a folder that it found empty, so this tries several times.
 
     Raises:
         OSError: as :func:`folder_of`.
     """
-    for attempts_left in reversed(range(5)):
+    for attempts_left in reversed(range(ATTEMPTS)):
         with ExitStack() as stack:
             try:
                 folder, name = stack.enter_context(folder_of(root, key, create=True))
-                descriptor = os.open(
-                    temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder
-                )
+                descriptor, named = _open_new(folder, temp)
             except FileNotFoundError:
                 if not attempts_left or not Path(root).is_dir():
                     raise
                 continue
             stack.callback(os.close, descriptor)
-            yield folder, name, descriptor
+            yield folder, name, descriptor, named
+            return
+
+
+def _open_new(folder: int, temp: str) -> tuple[int, bool]:
+    if _UNNAMED:
+        # Where that cannot be, the plain way says why: it is not supported here, or the folder is just removed.
+        with suppress(OSError):
+            return os.open(".", os.O_RDWR | _UNNAMED, 0o666, dir_fd=folder), False
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.open(temp, flags, 0o666, dir_fd=folder), True
+
+
+@contextmanager
+def naming(root: str, key: str, descriptor: int, temp: str) -> Iterator[tuple[int, str]]:
+    """Name a file ``temp`` that has no name yet, beside ``key``: a descriptor of the folder, and the key's name.
+
+    An unnamed file does not keep its folder from being removed as empty, so it is made anew if need be.
+    """
+    for attempts_left in reversed(range(ATTEMPTS)):
+        with ExitStack() as stack:
+            try:
+                folder, name = stack.enter_context(folder_of(root, key, create=True))
+                os.link(f"/proc/self/fd/{descriptor}", temp, dst_dir_fd=folder, follow_symlinks=True)
+            except FileNotFoundError:
+                if not attempts_left:
+                    raise
+                continue
+            yield folder, name
             return
 
 

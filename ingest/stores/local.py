@@ -118,10 +118,13 @@ class LocalStore(Store):
             raise KeyInvalid(f"its key {key!r} has a name that begins with {folders.TEMP_PREFIX!r}")
         if_absent = if_absent and self.capabilities.if_absent
         temp = folders.TEMP_PREFIX + secrets.token_hex(8)
-        with self._errors(key), folders.new_file(self.root, key, temp) as (folder, name, descriptor):
+        with self._errors(key), ExitStack() as stack:
+            folder, name, descriptor, named = stack.enter_context(folders.new_file(self.root, key, temp))
             try:
                 size_bytes = _fill(descriptor, pieces)
                 self._verify(descriptor, key, size_bytes, meta, check)
+                if not named:
+                    folder, name = stack.enter_context(folders.naming(self.root, key, descriptor, temp))
                 _name_it(folder, temp, name, if_absent=if_absent)
             except BaseException:
                 with suppress(OSError):
