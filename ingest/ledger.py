@@ -273,7 +273,9 @@ class Ledger:
 
     def note(self, **fields: str) -> None:
         """Set further fields of the job's record, such as what troubles the feeder; what is no text is escaped."""
-        escaped: dict[Any, Any] = {name: text.encode(errors="backslashreplace") for name, text in fields.items()}
+        escaped: dict[Any, Any] = {
+            name: text.encode(errors="backslashreplace") for name, text in fields.items()
+        }
         with redis_errors(self.url):
             self.client.hset(self.key(), mapping=escaped)
 

@@ -7,11 +7,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from ingest.errors import ObjectExists, ObjectMissing, RedisFull, RedisUnreachable, StoreError
-from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer
+from ingest.stores.base import ObjectInfo, Store
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.watch import Watch
 
@@ -49,28 +48,9 @@ class PatientStore(WrappedStore):
         self._pause = pause
         self._go_on = go_on
 
-    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
-        return self._patiently(lambda: self._store.put(key, body, meta, if_absent=if_absent))
-
-    def put_file(
-        self,
-        key: str,
-        path: Path,
-        meta: ObjectMeta,
-        *,
-        if_absent: bool = False,
-        transfer: Transfer | None = None,
-    ) -> Stored:
-        return self._patiently(
-            lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
-        )
-
-    def stat(self, key: str) -> ObjectInfo | None:
-        return self._patiently(lambda: self._store.stat(key))
-
     def first_listed(self, prefix: str, after: str | None, limit: int) -> list[ObjectInfo]:
         """At most ``limit`` objects of a listing, which is begun again after a fault."""
-        return self._patiently(
+        return self._do(
             lambda: [
                 info for info, _ in zip(self._store.list(prefix, after=after), range(limit), strict=False)
             ]
@@ -78,7 +58,7 @@ class PatientStore(WrappedStore):
 
     def sha256(self, key: str) -> str | None:
         """The SHA-256 of an object that has none recorded, by reading it back; None where there is no object."""
-        return self._patiently(lambda: self._hash(key))
+        return self._do(lambda: self._hash(key))
 
     def _hash(self, key: str) -> str | None:
         sha256 = hashlib.sha256()
@@ -90,23 +70,23 @@ class PatientStore(WrappedStore):
             return None
         return sha256.hexdigest()
 
-    def _patiently(self, operation: Callable[[], T]) -> T:
+    def _do(self, call: Callable[[], T]) -> T:
         self._watch.wait_while_paused()
         try:
-            return operation()
+            return call()
         except (ObjectExists, ObjectMissing):
             raise
         except StoreError as error:
-            return self._wait_for(operation, error)
+            return self._wait_for(call, error)
 
-    def _wait_for(self, operation: Callable[[], T], error: StoreError) -> T:
+    def _wait_for(self, call: Callable[[], T], error: StoreError) -> T:
         attempt = 0
         while True:
             log.warning("waiting for the destination: %s", error.what)
             self._sleep(backoff_s(attempt), error.what)
             attempt += 1
             try:
-                result = operation()
+                result = call()
             except (ObjectExists, ObjectMissing):
                 self._quietly(self._go_on)
                 raise

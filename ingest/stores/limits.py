@@ -59,7 +59,7 @@ class LimitedStore(WrappedStore):
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
         self._bandwidth.take(len(body), self._check)
-        return self._store.put(key, body, meta, if_absent=if_absent)
+        return super().put(key, body, meta, if_absent=if_absent)
 
     def put_file(
         self,
@@ -77,4 +77,4 @@ class LimitedStore(WrappedStore):
             given.pace(size_bytes)
             self._bandwidth.take(size_bytes, given.check)
 
-        return self._store.put_file(key, path, meta, if_absent=if_absent, transfer=replace(given, pace=pace))
+        return super().put_file(key, path, meta, if_absent=if_absent, transfer=replace(given, pace=pace))

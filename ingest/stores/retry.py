@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ingest.errors import ChecksumMismatch, StoreError, StoreUnreachable
-from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer, never
+from ingest.stores.base import ObjectInfo, Store, never
 from ingest.stores.wrapping import WrappedStore
 
 PASSING = (StoreUnreachable, ChecksumMismatch)
@@ -40,31 +39,6 @@ class RetryingStore(WrappedStore):
         self._check = check
         self._first_wait_s = first_wait_s
 
-    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
-        """See :meth:`Store.put`. Costs nothing where it succeeds at once."""
-        try:
-            return self._store.put(key, body, meta, if_absent=if_absent)
-        except PASSING as error:
-            return self._again(error, lambda: self._store.put(key, body, meta, if_absent=if_absent))
-
-    def put_file(
-        self,
-        key: str,
-        path: Path,
-        meta: ObjectMeta,
-        *,
-        if_absent: bool = False,
-        transfer: Transfer | None = None,
-    ) -> Stored:
-        """See :meth:`Store.put_file`. With ``transfer.records`` a repeat goes on from the parts there."""
-        return self._tried(
-            lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
-        )
-
-    def stat(self, key: str) -> ObjectInfo | None:
-        """See :meth:`Store.stat`."""
-        return self._tried(lambda: self._store.stat(key))
-
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Store.list`. A repeat goes on after the last key."""
         pages = self._store.list(prefix, after=after)
@@ -81,21 +55,12 @@ class RetryingStore(WrappedStore):
 
     def read(self, key: str) -> Iterator[bytes]:
         """See :meth:`Store.read`. Repeated only before its first piece: later the object may be another."""
-        pieces, first = self._tried(lambda: _begun_by(partial(self._store.read, key)))
+        pieces, first = self._do(lambda: _begun_by(partial(self._store.read, key)))
         if first is not None:
             yield first
             yield from pieces
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """See :meth:`Store.delete`."""
-        all_keys = [*keys]
-        self._tried(lambda: self._store.delete(all_keys))
-
-    def abort_upload(self, key: str, upload_id: str) -> None:
-        """See :meth:`Store.abort_upload`."""
-        self._tried(lambda: self._store.abort_upload(key, upload_id))
-
-    def _tried(self, call: Callable[[], Answer]) -> Answer:
+    def _do(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except PASSING as error:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from ingest.stores.base import Capabilities, ObjectInfo, ObjectMeta, Store, Stored, Transfer
 
+Answer = TypeVar("Answer")
+
 
 class WrappedStore(Store):
-    """A store that hands every call to another."""
+    """A store that hands every call to another. All that have one answer go through :meth:`_do`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def _do(self, call: Callable[[], Answer]) -> Answer:
+        """Make a call of the wrapped store, which may be repeated. The place to retry, or to wait."""
+        return call()
 
     @property
     def url(self) -> str:  # type: ignore[override]
@@ -30,7 +37,7 @@ class WrappedStore(Store):
 
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
-        return self._store.put(key, body, meta, if_absent=if_absent)
+        return self._do(lambda: self._store.put(key, body, meta, if_absent=if_absent))
 
     def put_file(
         self,
@@ -42,11 +49,11 @@ class WrappedStore(Store):
         transfer: Transfer | None = None,
     ) -> Stored:
         """See :meth:`Store.put_file`."""
-        return self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+        return self._do(lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer))
 
     def stat(self, key: str) -> ObjectInfo | None:
         """See :meth:`Store.stat`."""
-        return self._store.stat(key)
+        return self._do(lambda: self._store.stat(key))
 
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Store.list`."""
@@ -58,11 +65,12 @@ class WrappedStore(Store):
 
     def delete(self, keys: Iterable[str]) -> None:
         """See :meth:`Store.delete`."""
-        self._store.delete(keys)
+        all_keys = [*keys]
+        self._do(lambda: self._store.delete(all_keys))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """See :meth:`Store.abort_upload`."""
-        self._store.abort_upload(key, upload_id)
+        self._do(lambda: self._store.abort_upload(key, upload_id))
 
     def close(self) -> None:
         """See :meth:`Store.close`."""
