@@ -20,7 +20,8 @@ from harness import Table, machine, median, write_json
 
 from ingest.config import Settings
 from ingest.coordinator import Coordinator
-from ingest.job import Job, create
+from ingest.creation import create
+from ingest.job import Job
 from ingest.queue import queue_name
 from ingest.redis_server import stop
 

@@ -4,20 +4,20 @@ The Python interface is small: :func:`create` makes a job, :class:`Job` is a han
 Both are loaded when first used, so that ``ingest --help`` stays quick.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ingest.version import __version__
 
 if TYPE_CHECKING:
+    from ingest.creation import create as create
     from ingest.job import Job as Job
-    from ingest.job import create as create
 
+_LAZY = {"Job": "ingest.job", "create": "ingest.creation"}
 __all__ = ["Job", "__version__", "create"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Job", "create"):
-        from ingest import job
-
-        return getattr(job, name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'ingest' has no attribute {name!r}")

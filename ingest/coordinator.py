@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 import time
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
-from ingest.errors import IngestError, JobError, RedisError, StoreError
+from ingest.errors import IngestError, RedisError, StoreError
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
@@ -131,20 +130,15 @@ class Coordinator:
         if counts.enumerated and counts.committed >= counts.batches:
             self._finish()
             return False
-        importlib.import_module(
-            "ingest.manifest"
-        )  # it takes a while, and is needed at the end: now nodes work
+        _ = self._job.completion  # it takes a while to import, and is needed at the end: now nodes work
         self._find_lost(counts.batches)
         return False
 
     def _finish(self) -> None:
         if self._job.record.manual_complete:
-            self._job.ledger.transition(State.UPLOADED, State.PREPARING, State.UPLOADING)
-            return
-        try:
+            self._job.ledger.finish(State.UPLOADED)
+        else:
             self._job.complete()
-        except JobError as error:
-            log.info("not completed: %s", error.what)
 
     def _find_lost(self, batches: int) -> None:
         """Queue again what is neither committed, queued nor leased: Redis, or a node between two steps, lost it.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ingest.config import JobConfig
-from ingest.errors import KeyInvalid
+from ingest.errors import KeyInvalid, SourceUnreadable
 from ingest.items import FileItem, Grid
 from ingest.ledger import Counts, Ledger, pack_items
 from ingest.naming import KeyMaker
@@ -25,6 +25,7 @@ from ingest.queue import JobQueue
 log = logging.getLogger(__name__)
 
 BATCHES_AT_ONCE = 250
+TILE_BATCHES_AT_ONCE = 5000  # these are arithmetic, and cost next to nothing
 FIRST_BATCH_ITEMS = 32
 
 
@@ -58,7 +59,7 @@ class Feeder:
         self._keys = keys
         self._grid = grid
         self._cuts: Iterator[_Cut] | None = None
-        self._stands_at = -1
+        self._stands_at = (-1, "")
 
     def step(self) -> bool:
         """Record and queue the next batches, as many as there is room for. False where there is no room, or no more.
@@ -70,13 +71,10 @@ class Feeder:
         room = self._config.queue.max_batches - (counts.batches - counts.committed)
         if counts.enumerated or room <= 0:
             return False
-        batches_at_once = min(room, BATCHES_AT_ONCE)
         if self._grid is not None:
-            return self._feed_tiles(
-                self._grid, counts, batches_at_once if room < BATCHES_AT_ONCE else min(room, 5000)
-            )
+            return self._feed_tiles(self._grid, counts, min(room, TILE_BATCHES_AT_ONCE))
         try:
-            return self._feed_files(counts, fields.get("cursor", ""), batches_at_once)
+            return self._feed_files(counts, fields.get("cursor", ""), min(room, BATCHES_AT_ONCE))
         except Exception:
             self._cuts = None  # it has passed items that are not recorded: begin anew where the ledger stands
             raise
@@ -92,11 +90,14 @@ class Feeder:
         )
 
     def _feed_files(self, counts: Counts, cursor: str, batches_at_once: int) -> bool:
-        if self._cuts is None or self._stands_at != counts.batches:
+        if self._cuts is None or self._stands_at != (counts.batches, cursor):
             after = json.loads(cursor) if cursor else None
             self._cuts = self._cut(self._unique(after), counts.batches)
         cuts = list(itertools.islice(self._cuts, batches_at_once))
         last = len(cuts) < batches_at_once
+        if last:
+            # A source that went away in the middle lists nothing more; that is not its end.
+            self._processors.path.check()
         if cuts:
             cursor = json.dumps(cuts[-1].items[-1].path)
         payloads = [pack_items(cut.items) for cut in cuts]
@@ -115,8 +116,8 @@ class Feeder:
         if answer != 1:
             self._cuts = None
             return answer == 0
-        self._stands_at = batches + len(payloads)
-        self._queue.publish(range(batches, self._stands_at))
+        self._stands_at = (batches + len(payloads), cursor)
+        self._queue.publish(range(batches, batches + len(payloads)))
         return not last
 
     def _unique(self, after: str | None) -> Iterator[FileItem]:
@@ -135,6 +136,8 @@ class Feeder:
             twin = self._seen_before(item, seen)
             if begun:
                 yield replace(item, flaw=f"another item has the key {twin!r} too") if twin else item
+        if first is not None and not begun:
+            raise SourceUnreadable(f"the source changed while it was listed: {first.path} is gone")
 
     def _seen_before(self, item: FileItem, seen: set[bytes]) -> str | None:
         """The item's key, if an item before it has that key too."""

@@ -7,11 +7,13 @@ Keys of a job, all below ``ingest:{ID}``:
 ``…:committed``    bitmap  a bit for each batch that is stored and counted
 ``…:payloads``     hash    batch → its items, for batches that are not arithmetic, until committed
 ``…:attempts``     hash    batch → how often it was begun, until committed
-``…:in_hand``      hash    batch → index of the item being tried by itself
+``…:in_hand``      hash    batch → index of the item being tried by itself, and the node that tries it
 ``…:kills``        hash    batch → how often each item was in hand when its process died
+``…:parts``        hash    batch → the token in the name of its manifest part
 ``…:failures``     hash    ``batch:index`` → a failed item, with its reason
 ``…:uploads``      hash    key → ID of an unfinished multipart upload
 ``…:nodes``        zset    node → when it was last seen
+``…:left``         set     nodes that were stopped by their own command, and did not die
 ``…:node:NAME``    hash    what a node says of itself; expires when the node dies
 ``…:pause``        string  why the work waits; expires unless renewed
 ``…:coordinator``  string  the node that coordinates now; expires unless renewed
@@ -23,142 +25,47 @@ Every time in it is Redis's own: nodes' clocks may be wrong by hours.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
-from typing import Any, Self, TypeVar, cast
+from typing import Any, cast
 
 import redis
-import zstandard
 
 from ingest import ledger_scripts as scripts
-from ingest.config import JobConfig, parse_config
+from ingest.config import parse_config
 from ingest.errors import JobError, JobNotFound, JobTooNew
-from ingest.items import Item, decode_item
+from ingest.items import Item
+from ingest.ledger_records import (
+    OPEN_STATES,
+    Attempt,
+    Counts,
+    FailedItem,
+    JobRecord,
+    State,
+    Tally,
+    pack_items,
+    unpack_items,
+)
 from ingest.redis_client import connect, redis_errors
 from ingest.stores.base import Capabilities
 from ingest.version import LEDGER_FORMAT
 
+__all__ = [
+    "OPEN_STATES",
+    "Attempt",
+    "Counts",
+    "FailedItem",
+    "JobRecord",
+    "Ledger",
+    "State",
+    "Tally",
+    "job_ids",
+    "pack_items",
+    "unpack_items",
+]
+
 JOBS_KEY = "ingest:jobs"
-T = TypeVar("T")
-
-
-class State(StrEnum):
-    """A job's state. ``preparing → uploading → completing → complete | failed``, and three ways out."""
-
-    PREPARING = "preparing"
-    UPLOADING = "uploading"
-    UPLOADED = "uploaded"
-    COMPLETING = "completing"
-    COMPLETE = "complete"
-    FAILED = "failed"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-    @property
-    def ended(self) -> bool:
-        """Whether no work is left in it. A failed job may be reopened by ``retry``."""
-        return self in (State.COMPLETE, State.FAILED, State.CANCELLED, State.EXPIRED)
-
-
-OPEN_STATES = (State.PREPARING, State.UPLOADING, State.UPLOADED, State.COMPLETING)
-"""The states that a job can be cancelled from, or expire in."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """What does not change of a job."""
-
-    job_id: str
-    config: JobConfig
-    capabilities: Capabilities
-    created_s: int
-    manual_complete: bool
-    destination_was_empty: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """A job's counters. ``*_listed`` grow while the job is enumerated; the others are exact at any time.
-
-    ``items_total`` is known from the start for tiles (-1: not yet).
-    """
-
-    items_total: int
-    items_listed: int
-    bytes_listed: int
-    batches: int
-    committed: int
-    enumerated: bool
-    done: int
-    skipped: int
-    failed: int
-    blank: int
-    bytes_done: int
-    bytes_failed: int
-    objects: int
-    bytes_stored: int
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try of a batch.
-
-    Attributes:
-        number: 1 for the first.
-        items: the batch's items where it is not arithmetic, else None.
-        kills: index of an item → how often it was in hand when its process died.
-        began_s: Redis's time, in seconds since 1970 UTC.
-    """
-
-    number: int
-    items: list[Item] | None
-    kills: Mapping[int, int]
-    began_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class FailedItem:
-    """An item that could not be stored through its own fault."""
-
-    item: Item
-    error: str
-    reason: str
-    source: str = ""
-    node: str = ""
-    time_s: int = 0
-
-    def encode(self) -> str:
-        """As JSON; names that are not UTF-8 survive as escapes."""
-        return json.dumps([self.item.encode(), self.error, self.reason, self.source, self.node, self.time_s])
-
-    @classmethod
-    def decode(cls, text: bytes) -> Self:
-        """From what :meth:`encode` made."""
-        item, *rest = json.loads(text)
-        return cls(decode_item(item), *rest)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What a batch adds to the counters, and its failed items by index."""
-
-    counters: Mapping[str, int] = field(default_factory=dict)
-    failures: Mapping[int, FailedItem] = field(default_factory=dict)
-
-
-def pack_items(items: Sequence[Item]) -> bytes:
-    """Items as compressed JSON: a batch's payload."""
-    return zstandard.compress(
-        json.dumps([item.encode() for item in items], separators=(",", ":")).encode(), 3
-    )
-
-
-def unpack_items(payload: bytes) -> list[Item]:
-    """The items that :func:`pack_items` packed."""
-    return [decode_item(fields) for fields in json.loads(zstandard.decompress(payload))]
 
 
 class Ledger:
@@ -214,7 +121,7 @@ class Ledger:
         flat = [text for pair in fields.items() for text in pair]
         with redis_errors(self.url):
             script = self._scripts(scripts.CREATE)
-            return bool(script(keys=[self.key(), JOBS_KEY], args=[self.job_id, *flat]))
+            return bool(script(keys=[self.key(), JOBS_KEY], args=[self.job_id, secrets.token_hex(8), *flat]))
 
     def record(self) -> JobRecord:
         """What does not change of the job.
@@ -266,6 +173,31 @@ class Ledger:
             raise JobError(f"job {self.job_id} is {self.state()}, so it cannot become {to}")
         return bool(answer)
 
+    def finish(self, to: State) -> bool:
+        """Go on to ``uploaded`` or ``completing``, if all is listed, committed and counted. False where it was done.
+
+        Raises:
+            JobError: batches are still to be done, the counts disagree, or the job is in another state.
+        """
+        answer = int(self._run(scripts.FINISH, [""], [to]))
+        if answer >= 0:
+            return bool(answer)
+        state, counts, _ = self.snapshot()
+        if answer == -2:
+            left = counts.batches - counts.committed
+            raise JobError(
+                f"job {self.job_id} is {state} with {left} batches to do and "
+                f"{'all' if counts.enumerated else 'not all'} of its items listed",
+                hint=f"`ingest join -j {self.job_id}` helps",
+            )
+        if answer == -3:
+            raise JobError(
+                f"job {self.job_id} lists {counts.items_listed} items, but {counts.done} done, {counts.skipped} "
+                f"skipped and {counts.failed} failed ones are counted: Redis has lost some of it",
+                hint="is its maxmemory-policy noeviction? Create the job again: what is stored is skipped",
+            )
+        raise JobError(f"job {self.job_id} is {state}, so it cannot become {to}")
+
     def now_s(self) -> int:
         """Redis's time, in seconds since 1970 UTC."""
         with redis_errors(self.url):
@@ -299,35 +231,51 @@ class Ledger:
         return int(self._run(scripts.FEED, ["", "payloads"], args))
 
     def begin(self, batch: int) -> Attempt | State | None:
-        """Start an attempt at a batch. None where it is committed; the state where the job takes no work."""
-        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills"]
+        """Start an attempt at a batch.
+
+        None where it is committed, or Redis has forgotten it (the feeder lists it again); the state where the job
+        takes no work.
+        """
+        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "left"]
         answer = self._run(scripts.BEGIN, parts, [batch])
         word = answer[0].decode()
-        if word == "committed":
+        if word in ("committed", "unknown"):
             return None
         if word == "stop":
             return State(answer[1].decode() or State.CANCELLED)
-        _, number, payload, kills, began_s = answer
+        _, number, payload, kills, began_s, payload_sha1 = answer
         return Attempt(
             number=int(number),
             items=unpack_items(payload) if payload else None,
             kills={int(index): int(count) for index, count in json.loads(kills).items()},
             began_s=int(began_s),
+            payload_sha1=payload_sha1.decode(),
         )
 
-    def hold_item(self, batch: int, index: int) -> None:
-        """Note which item is tried by itself, so that it is found if it kills its process."""
+    def hold_item(self, batch: int, index: int, node: str = "") -> None:
+        """Note which item a node tries by itself, so that it is found if it kills its process."""
         with redis_errors(self.url):
-            self.client.hset(self.key("in_hand"), str(batch), str(index))
+            self.client.hset(self.key("in_hand"), str(batch), f"{index} {node}")
+
+    def drop_item(self, batch: int) -> None:
+        """No item of the batch is tried by itself any more."""
+        with redis_errors(self.url):
+            self.client.hdel(self.key("in_hand"), str(batch))
+
+    def stopped_by_itself(self, node: str) -> None:
+        """Note that a node was ended by its own command: no item it had in hand is to blame."""
+        with redis_errors(self.url):
+            self.client.sadd(self.key("left"), node)
 
     def release(self, batch: int) -> None:
         """End an attempt that was stopped politely; it does not count against its items."""
         self._run(scripts.RELEASE, ["attempts", "in_hand"], [batch])
 
-    def commit(self, batch: int, tally: Tally) -> bool:
+    def commit(self, batch: int, tally: Tally, *, payload_sha1: str = "", part: str = "") -> bool:
         """Count a batch, once. False where it was counted before, or the job takes no more.
 
-        Whatever the tally says must be stored, and its manifest part too.
+        False, too, where Redis has forgotten the batch, or has other items under its number since: it is done again.
+        Whatever the tally says must be stored, and its manifest part, named by ``part``, too.
         """
         names, amounts = list(tally.counters), list(tally.counters.values())
         failures = [
@@ -335,8 +283,15 @@ class Ledger:
             for index, failure in tally.failures.items()
             for text in (f"{batch}:{index}", failure.encode())
         ]
-        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "failures"]
-        return int(self._run(scripts.COMMIT, parts, [batch, len(names), *names, *amounts, *failures])) == 1
+        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "failures", "parts"]
+        args = [batch, payload_sha1, part, len(names), *names, *amounts, *failures]
+        return int(self._run(scripts.COMMIT, parts, args)) == 1
+
+    def parts(self) -> dict[int, str]:
+        """Batch → the token in the name of its manifest part."""
+        with redis_errors(self.url):
+            found = cast("dict[bytes, bytes]", self.client.hgetall(self.key("parts")))
+        return {int(batch): token.decode() for batch, token in found.items()}
 
     def uncommitted(self, batches: int) -> list[int]:
         """The numbers below ``batches`` whose bit is not set."""
@@ -370,14 +325,25 @@ class Ledger:
         Raises:
             JobError: the job is not ``failed``.
         """
-        answer = self._run(scripts.REOPEN, ["", "payloads", "failures"], [failures, batches, *payloads])
+        args = [failures, batches, secrets.token_hex(8), *payloads]
+        answer = self._run(scripts.REOPEN, ["", "payloads", "failures"], args)
         if answer < 0:
             raise JobError(f"job {self.job_id} is {self.state()}; only a failed job can be retried")
         return bool(answer)
 
     def forget_work(self) -> None:
         """Drop what only unfinished work needs. For a job that was cancelled or has expired."""
-        parts = ("payloads", "attempts", "in_hand", "kills", "committed", "coordinator", "pause")
+        parts = (
+            "payloads",
+            "attempts",
+            "in_hand",
+            "kills",
+            "committed",
+            "parts",
+            "left",
+            "coordinator",
+            "pause",
+        )
         with redis_errors(self.url):
             self.client.delete(*(self.key(part) for part in parts))
 

@@ -1,11 +1,13 @@
 """The ledger's Lua scripts. Each is one atomic step, so a crash falls between two of them, never inside."""
 
 CREATE = """
--- KEYS: job, jobs · ARGV: id, name, value, name, value, ...
+-- KEYS: job, jobs · ARGV: id, token, name, value, name, value, ... · the token knows a repeat from a twin
+local token = redis.call('HGET', KEYS[1], 'token')
+if token then return token == ARGV[2] and 1 or 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local now = redis.call('TIME')
-for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], 'state', 'preparing', 'created_s', now[1])
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'state', 'preparing', 'created_s', now[1], 'token', ARGV[2])
 redis.call('ZADD', KEYS[2], now[1], ARGV[1])
 return 1
 """
@@ -17,11 +19,28 @@ if state == ARGV[1] then return 0 end
 for i = 3, #ARGV do
   if state == ARGV[i] then
     redis.call('HSET', KEYS[1], 'state', ARGV[1])
-    if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'ended_s', redis.call('TIME')[1]) end
+    if ARGV[2] == '1' then
+      redis.call('HSET', KEYS[1], 'ended_s', redis.call('TIME')[1])
+      redis.call('HDEL', KEYS[1], 'trouble')
+    end
     return 1
   end
 end
 return -1
+"""
+
+FINISH = """
+-- KEYS: job · ARGV: to · 1 done, 0 was there already, -1 not in a state for this, -2 batches to do, -3 counts disagree
+local f = redis.call('HMGET', KEYS[1], 'state', 'enumerated', 'batches', 'committed', 'items_listed',
+                     'done', 'skipped', 'failed')
+if f[1] == ARGV[1] then return 0 end
+if f[1] ~= 'preparing' and f[1] ~= 'uploading' and f[1] ~= 'uploaded' then return -1 end
+local n = {}
+for i = 2, 8 do n[i] = tonumber(f[i] or '0') or 0 end
+if n[2] ~= 1 or n[4] < n[3] then return -2 end
+if n[6] + n[7] + n[8] ~= n[5] then return -3 end
+redis.call('HSET', KEYS[1], 'state', ARGV[1])
+return 1
 """
 
 FEED = """
@@ -45,57 +64,71 @@ return 1
 """
 
 BEGIN = """
--- KEYS: job, committed, payloads, attempts, in_hand, kills · ARGV: batch
--- {'stop', state} | {'committed'} | {'go', attempt, payload, kills, now}
+-- KEYS: job, committed, payloads, attempts, in_hand, kills, left · ARGV: batch
+-- {'stop', state} | {'committed'} | {'unknown'} | {'go', attempt, payload, kills, now, sha1 of the payload}
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'uploading' and state ~= 'preparing' then return {'stop', state or ''} end
 local batch = ARGV[1]
+if tonumber(batch) >= tonumber(redis.call('HGET', KEYS[1], 'batches') or '0') then return {'unknown'} end
 if redis.call('GETBIT', KEYS[2], batch) == 1 then return {'committed'} end
+local payload = redis.call('HGET', KEYS[3], batch) or ''
 local attempt = redis.call('HINCRBY', KEYS[4], batch, 1)
 local kills = cjson.decode(redis.call('HGET', KEYS[6], batch) or '{}')
-local index = redis.call('HGET', KEYS[5], batch)
-if index then
-  kills[index] = (kills[index] or 0) + 1
-  redis.call('HSET', KEYS[6], batch, cjson.encode(kills))
+local hand = redis.call('HGET', KEYS[5], batch)
+if hand then
+  local index, node = string.match(hand, '^(%d+) ?(.*)$')
+  -- a node that was stopped by its own command did not die of the item it had in hand
+  if redis.call('SISMEMBER', KEYS[7], node) == 0 then
+    kills[index] = (kills[index] or 0) + 1
+    redis.call('HSET', KEYS[6], batch, cjson.encode(kills))
+  end
   redis.call('HDEL', KEYS[5], batch)
 end
 local text = next(kills) and cjson.encode(kills) or '{}'
-return {'go', attempt, redis.call('HGET', KEYS[3], batch) or '', text, redis.call('TIME')[1]}
+return {'go', attempt, payload, text, redis.call('TIME')[1], redis.sha1hex(payload)}
 """
 
 RELEASE = """
 -- KEYS: attempts, in_hand · ARGV: batch · a polite stop: this attempt does not count against its items
-redis.call('HINCRBY', KEYS[1], ARGV[1], -1)
 redis.call('HDEL', KEYS[2], ARGV[1])
+if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') > 0 then redis.call('HINCRBY', KEYS[1], ARGV[1], -1) end
 return 1
 """
 
 COMMIT = """
--- KEYS: job, committed, payloads, attempts, in_hand, kills, failures
--- ARGV: batch, n, counter * n, by * n, then field, failure, ... · 1 counted, 0 was counted already, -1 too late
+-- KEYS: job, committed, payloads, attempts, in_hand, kills, failures, parts
+-- ARGV: batch, sha1 of its payload or '', part, n, counter * n, by * n, then field, failure, ...
+-- 1 counted, 0 was counted already, -1 too late, or Redis forgot this batch or has other items under its number
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'uploading' and state ~= 'preparing' then return -1 end
 local batch = ARGV[1]
-if redis.call('SETBIT', KEYS[2], batch, 1) == 1 then return 0 end
-local n = tonumber(ARGV[2])
-for i = 3, 2 + n do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + n]) end
-for i = 3 + 2 * n, #ARGV, 2 do redis.call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
+if tonumber(batch) >= tonumber(redis.call('HGET', KEYS[1], 'batches') or '0') then return -1 end
+if redis.call('GETBIT', KEYS[2], batch) == 1 then return 0 end
+local payload = redis.call('HGET', KEYS[3], batch) or ''
+if ARGV[2] ~= '' and redis.sha1hex(payload) ~= ARGV[2] then return -1 end
+redis.call('SETBIT', KEYS[2], batch, 1)
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[8], batch, ARGV[3]) end
+local n = tonumber(ARGV[4])
+for i = 5, 4 + n do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + n]) end
+for i = 5 + 2 * n, #ARGV, 2 do redis.call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
 redis.call('HINCRBY', KEYS[1], 'committed', 1)
 for k = 3, 6 do redis.call('HDEL', KEYS[k], batch) end
 return 1
 """
 
 REOPEN = """
--- KEYS: job, payloads, failures · ARGV: failures expected, batches expected, payload, ...
+-- KEYS: job, payloads, failures · ARGV: failures expected, batches expected, token, payload, ...
+if redis.call('HGET', KEYS[1], 'reopened') == ARGV[3] then return 1 end
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'failed' then return -1 end
 local count = redis.call('HLEN', KEYS[3])
 local batches = tonumber(redis.call('HGET', KEYS[1], 'batches') or '0')
 if count ~= tonumber(ARGV[1]) or batches ~= tonumber(ARGV[2]) then return 0 end
-for i = 3, #ARGV do redis.call('HSET', KEYS[2], batches + i - 3, ARGV[i]) end
-redis.call('HINCRBY', KEYS[1], 'batches', #ARGV - 2)
+for i = 4, #ARGV do redis.call('HSET', KEYS[2], batches + i - 4, ARGV[i]) end
+redis.call('HINCRBY', KEYS[1], 'batches', #ARGV - 3)
 redis.call('DEL', KEYS[3])
-redis.call('HSET', KEYS[1], 'state', 'uploading', 'failed', 0, 'bytes_failed', 0)
+redis.call('HSET', KEYS[1], 'state', 'uploading', 'failed', 0, 'bytes_failed', 0,
+           'reopened', ARGV[3], 'reopened_s', redis.call('TIME')[1])
 redis.call('HDEL', KEYS[1], 'ended_s')
 return 1
 """

@@ -8,169 +8,105 @@ copy) and ``job.json``. Every step may be repeated: the manifest notes which bat
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingest.errors import IngestError, ObjectMissing
+from ingest.errors import ObjectMissing
+from ingest.manifest_parts import (
+    SCHEMA,
+    ManifestDamaged,
+    Row,
+    batch_of,
+    decode_part,
+    encode_part,
+    folder,
+    part_key,
+    parts_folder,
+    put_small,
+    read_parts,
+    write_part,
+)
 from ingest.stores.base import ObjectMeta, Store
 
-_FIELDS: list[pa.Field[Any]] = [
-    pa.field("item", pa.string(), nullable=False),
-    pa.field("source", pa.string()),
-    pa.field("size_bytes", pa.int64()),
-    pa.field("mtime", pa.timestamp("ns", "UTC")),
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("stored_bytes", pa.int64(), nullable=False),
-    pa.field("sha256", pa.string(), nullable=False),
-    pa.field("etag", pa.string()),
-    pa.field("content_type", pa.string()),
-    pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
-    pa.field("node", pa.dictionary(pa.int32(), pa.string())),
-    pa.field("attempt", pa.int32()),
-    pa.field("time", pa.timestamp("s", "UTC")),
-    pa.field("metadata", pa.map_(pa.string(), pa.string())),
+__all__ = [
+    "SCHEMA",
+    "ManifestDamaged",
+    "Row",
+    "checksum_line",
+    "complete",
+    "decode_part",
+    "encode_part",
+    "folder",
+    "part_key",
+    "parts_folder",
+    "read_manifest",
+    "read_parts",
+    "stored_keys",
+    "write_part",
 ]
-SCHEMA = pa.schema(_FIELDS)
-"""The columns of ``manifest.parquet``: a row for each object that was stored, or was there already."""
 
 BATCHES_FIELD = b"ingest.batches"
-READERS = 16
 ROWS_IN_GROUP = 128 * 1024
 
 
-class ManifestDamaged(IngestError):
-    """A manifest part is missing, truncated or garbled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An object of the manifest. Times are UTC; sizes are bytes; ``status`` is ``stored`` or ``skipped``."""
-
-    item: str
-    source: str
-    size_bytes: int | None
-    mtime: int | None
-    key: str
-    stored_bytes: int
-    sha256: str
-    etag: str | None
-    content_type: str
-    status: str
-    node: str
-    attempt: int
-    time: int
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-def folder(job_id: str) -> str:
-    """The key prefix of a job's manifest."""
-    return f".ingest/{job_id}/"
-
-
-def part_key(job_id: str, batch: int) -> str:
-    """The key of the part of one batch."""
-    return f"{folder(job_id)}parts/{batch:08d}.arrow"
-
-
-def encode_part(rows: Iterable[Row]) -> bytes:
-    """A part: an Arrow IPC stream, then the SHA-256 of it (32 bytes, which Arrow's readers pass over)."""
-    listed = list(rows)
-    columns = {
-        name: [[(fact, _text(value)) for fact, value in row.metadata.items()] for row in listed]
-        if name == "metadata"
-        else [_text(getattr(row, name)) for row in listed]
-        for name in SCHEMA.names
-    }
-    table = pa.table(
-        {name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, SCHEMA
-    )
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table)
-    body = sink.getvalue()
-    return body + hashlib.sha256(body).digest()
-
-
-def _text(value: Any) -> Any:
-    """Names that are not UTF-8 in a form that is; such an item never gets a key, but may be a source."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-
-
-def decode_part(data: bytes, name: str) -> pa.Table:
-    """The rows of a part.
-
-    Raises:
-        ManifestDamaged: it is truncated or garbled.
-    """
-    body, digest = data[:-32], data[-32:]
-    if len(data) <= 32 or hashlib.sha256(body).digest() != digest:
-        raise ManifestDamaged(f"the manifest part {name} is truncated or garbled")
-    return pa.ipc.open_stream(body).read_all()
-
-
-def put_small(store: Store, key: str, body: bytes, content_type: str) -> None:
-    """Store one of our own small objects. May be repeated."""
-    store.put(key, body, ObjectMeta(hashlib.sha256(body).hexdigest(), content_type))
-
-
-def write_part(store: Store, job_id: str, batch: int, rows: Iterable[Row]) -> None:
-    """Store the part of a batch. May be repeated."""
-    put_small(store, part_key(job_id, batch), encode_part(rows), "application/vnd.apache.arrow.stream")
-
-
-def read_parts(store: Store, job_id: str, batches: Iterable[int]) -> Iterator[pa.Table]:
-    """The parts of these batches, in order, read a few at a time.
-
-    Raises:
-        ManifestDamaged: one is missing, truncated or garbled.
-    """
-
-    def read(batch: int) -> pa.Table:
-        key = part_key(job_id, batch)
-        try:
-            return decode_part(store.read_bytes(key), key)
-        except ObjectMissing:
-            raise ManifestDamaged(f"the manifest part {key} is missing") from None
-
-    with ThreadPoolExecutor(READERS, "manifest") as readers:
-        wanted = iter(batches)
-        while ahead := list(itertools.islice(wanted, 4 * READERS)):
-            yield from readers.map(read, ahead)
-
-
-def complete(store: Store, job_id: str, batches: int, summary: Mapping[str, Any], scratch_dir: Path) -> None:
+def complete(
+    store: Store,
+    job_id: str,
+    batches: int,
+    tokens: Mapping[int, str],
+    summary: Mapping[str, Any],
+    scratch_dir: Path,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Make the manifest of a job whose ``batches`` are all committed, then delete the parts. May be repeated.
 
-    A manifest that is there from before (the job was completed, then retried) is gone on from.
+    A manifest that is there from before (the job was completed, then retried, or Redis forgot that it was) is gone on
+    from: a batch that has a part now stands anew.
+
+    Args:
+        tokens: batch → the token of the part that was committed.
+        check: called before each write; raises where the job is not to be completed any more.
 
     Raises:
         ManifestDamaged: a part is missing, truncated or garbled; nothing was deleted.
     """
+    there = {info.key for info in store.list(parts_folder(job_id))}
+    parts = [
+        (batch, token) for batch, token in sorted(tokens.items()) if part_key(job_id, batch, token) in there
+    ]
     with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
         parquet, sums = Path(scratch, "manifest.parquet"), Path(scratch, "manifest-sha256.txt")
         before = _fetch(store, job_id, Path(scratch, "before.parquet"))
-        held = _batches_held(before) if before else 0
-        tables = itertools.chain(
-            _tables(before) if before else (), read_parts(store, job_id, range(held, batches))
-        )
-        _write(tables, batches, parquet, sums)
+        anew = {batch for batch, _ in parts}
+        missing = set(range(_batches_held(before) if before else 0, batches)) - anew
+        if missing:
+            first = part_key(job_id, min(missing), tokens.get(min(missing), "unknown"))
+            raise ManifestDamaged(f"the manifest part {first} is missing")
+        kept = _without(_tables(before), anew) if before else ()
+        _write(itertools.chain(kept, read_parts(store, job_id, parts)), batches, parquet, sums)
+        check()
         put_local(store, f"{folder(job_id)}manifest.parquet", parquet, "application/vnd.apache.parquet")
         put_local(store, f"{folder(job_id)}manifest-sha256.txt", sums, "text/plain; charset=utf-8")
+    check()
     body = json.dumps(summary, indent=2, ensure_ascii=True).encode() + b"\n"
     put_small(store, f"{folder(job_id)}job.json", body, "application/json")
-    held_now = part_key(job_id, batches)
-    store.delete(info.key for info in store.list(f"{folder(job_id)}parts/") if info.key < held_now)
+    store.delete(key for key in there if batch_of(key) < batches)
+
+
+def _without(tables: Iterable[pa.Table], batches: Collection[int]) -> Iterator[pa.Table]:
+    """The rows of other batches."""
+    left_out = pa.array(sorted(batches), pa.int64())
+    for table in tables:
+        yield table.filter(pc.invert(pc.is_in(table["batch"], value_set=left_out)))
 
 
 def put_local(store: Store, key: str, path: Path, content_type: str) -> None:
@@ -237,7 +173,7 @@ def stored_keys(store: Store, job_id: str, scratch_dir: Path) -> Iterator[str]:
         before = _fetch(store, job_id, Path(scratch, "manifest.parquet"))
         for table in _tables(before) if before else ():
             yield from _keys_stored(table)
-    for info in store.list(f"{folder(job_id)}parts/"):
+    for info in store.list(parts_folder(job_id)):
         yield from _keys_stored(decode_part(store.read_bytes(info.key), info.key))
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from ingest.config import JobConfig, Settings
 from ingest.errors import ItemError
+from ingest.handle import make_context
 from ingest.items import FileItem, Grid, Item
-from ingest.job import make_context
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ingest.job import Status
 from ingest.presence import Rate
+from ingest.status import Status
 
 
 @dataclass(frozen=True, slots=True)

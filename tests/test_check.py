@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ingest.config import Settings
+from ingest.creation import check
 from ingest.errors import ConfigError
-from ingest.job import check
 
 
 def _config(root: Path, **destination: Any) -> dict[str, Any]:

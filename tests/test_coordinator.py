@@ -40,8 +40,8 @@ def job(tmp_path: Path, redis_url: str) -> Job:
 
 def commit(job: Job, *batches: int) -> None:
     for batch in batches:
-        write_part(job.store, job.job_id, batch, [])
-        assert job.ledger.commit(batch, Tally({"done": 5}))
+        write_part(job.store, job.job_id, batch, "t", [])
+        assert job.ledger.commit(batch, Tally({"done": 5}), part="t")
 
 
 @contextmanager
@@ -200,5 +200,5 @@ def _commit_next(job: Job) -> int:
     """Commit what is fed; how many are."""
     _, counts, _ = job.ledger.snapshot()
     for batch in job.ledger.uncommitted(counts.batches):
-        job.ledger.commit(batch, Tally({"done": 1}))
+        job.ledger.commit(batch, Tally({"done": 1}), part="t")
     return job.ledger.snapshot()[1].committed

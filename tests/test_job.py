@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ingest
-from ingest import job as job_module
+from ingest import creation
 from ingest.config import Settings
 from ingest.errors import ConfigError, IngestError, JobError, StoreUnreachable
 from ingest.items import FileItem
@@ -38,10 +38,10 @@ def store_batch(job: Job, batch: int, *names: str, failed: str | None = None) ->
     """What a node does with a batch."""
     for name in names:
         put(job.store, name, name.encode())
-    write_part(job.store, job.job_id, batch, [row(0, key=name) for name in names])
+    write_part(job.store, job.job_id, batch, "t", [row(0, key=name) for name in names])
     failures = {0: FailedItem(FileItem(failed, 3), "KeyConflict", "taken")} if failed else {}
     tally = Tally({"done": len(names), "failed": len(failures), "objects": len(names)}, failures)
-    assert job.ledger.commit(batch, tally)
+    assert job.ledger.commit(batch, tally, part="t")
 
 
 class TestCreate:
@@ -228,7 +228,7 @@ class TestRetry:
 
 
 def test_ids_can_be_read_aloud() -> None:
-    ids = {job_module._new_id() for _ in range(200)}
+    ids = {creation._new_id() for _ in range(200)}
 
     assert len(ids) == 200
     assert not set("".join(ids)) & set("01ilo")

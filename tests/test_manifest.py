@@ -65,11 +65,11 @@ def row(number: int, **changes: Any) -> Row:
 
 def parts(store: LocalStore, batches: Mapping[int, Sequence[Row]]) -> None:
     for batch, rows in batches.items():
-        write_part(store, JOB, batch, rows)
+        write_part(store, JOB, batch, "t", rows)
 
 
 def complete(store: Any, batches: int, tmp_path: Path, **summary: Any) -> None:
-    manifest.complete(store, JOB, batches, summary, tmp_path)
+    manifest.complete(store, JOB, batches, dict.fromkeys(range(batches), "t"), summary, tmp_path)
 
 
 def keys(store: LocalStore, tmp_path: Path) -> list[str]:
@@ -84,22 +84,22 @@ class TestParts:
     def test_come_back_as_they_were(self) -> None:
         rows = [row(1), row(2, size_bytes=None, mtime=None, source="caf\udce9")]
 
-        table = decode_part(encode_part(rows), "p")
+        table = decode_part(encode_part(0, rows), "p")
 
         assert table["key"].to_pylist() == ["k00001", "k00002"]
         assert table["source"].to_pylist() == ["/data/1", "caf\\udce9"]
         assert table["metadata"].to_pylist() == [[("blank", "missing section")], []]
         assert table["mtime"].cast(pa.int64()).to_pylist() == [1_700_000_000_123_456_789, None]
-        assert decode_part(encode_part([]), "p").num_rows == 0
+        assert decode_part(encode_part(0, []), "p").num_rows == 0
 
     def test_may_hold_facts_that_are_no_text(self) -> None:
-        table = decode_part(encode_part([row(1, metadata={"blank": "no file caf\udce9"})]), "p")
+        table = decode_part(encode_part(0, [row(1, metadata={"blank": "no file caf\udce9"})]), "p")
 
         assert table["metadata"].to_pylist() == [[("blank", "no file caf\\udce9")]]
 
     @given(st.data())
     def test_that_are_damaged_are_found(self, data: st.DataObject) -> None:
-        body = encode_part([row(1), row(2)])
+        body = encode_part(0, [row(1), row(2)])
         if data.draw(st.booleans()):
             damaged = body[: data.draw(st.integers(0, len(body) - 1))]
         else:
@@ -184,7 +184,7 @@ class TestComplete:
         self, store: LocalStore, tmp_path: Path, damage: str
     ) -> None:
         parts(store, {n: [row(n)] for n in range(5)})
-        key = part_key(JOB, 3)
+        key = part_key(JOB, 3, "t")
         body = store.read_bytes(key)
         if damage == "missing":
             store.delete([key])

@@ -25,9 +25,9 @@ def job(tmp_path: Path, redis_url: str) -> Job:
         key = f"{number % 3}/k{number}"
         job.store.put(key, body, meta_of(body))
         rows.append(row(number, key=key))
-    write_part(job.store, job.job_id, 0, rows)
+    write_part(job.store, job.job_id, 0, "t", rows)
     job.ledger.feed(0, [b""], items=30, size_bytes=0, cursor="", last=True)
-    job.ledger.commit(0, Tally({"done": 30}))
+    job.ledger.commit(0, Tally({"done": 30}), part="t")
     job.complete()
     return job
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from ingest.errors import IngestError
 from ingest.items import FileItem, Item
 from ingest.ledger import FailedItem, Tally
-from ingest.manifest import Row
-from ingest.processors import Upload
+from ingest.manifest_parts import Row
 from ingest.workers.uploader import Outcome
 
 log = logging.getLogger(__name__)
@@ -55,23 +54,21 @@ class BatchResult:
         """For the ledger."""
         return Tally(self.counters, self.failures)
 
-    def succeed(self, item: Item, source: str, outcomes: Sequence[tuple[Upload, Outcome]]) -> None:
+    def succeed(self, item: Item, source: str, outcomes: Sequence[Outcome]) -> None:
         """Note an item that is stored: done where this job stored any of its objects, else skipped."""
         size_bytes = item.size_bytes if isinstance(item, FileItem) else None
-        stored = [outcome for _, outcome in outcomes if outcome.status == "stored"]
+        stored = [outcome for outcome in outcomes if outcome.status == "stored"]
         self._count(
             done=int(bool(stored)),
             skipped=int(not stored),
-            blank=int(any("blank" in upload.metadata for upload, _ in outcomes)),
-            bytes_done=sum(outcome.size_bytes for _, outcome in outcomes)
-            if size_bytes is None
-            else size_bytes,
+            blank=int(any("blank" in outcome.metadata for outcome in outcomes)),
+            bytes_done=sum(outcome.size_bytes for outcome in outcomes) if size_bytes is None else size_bytes,
             objects=len(stored),
             bytes_stored=sum(outcome.size_bytes for outcome in stored),
         )
-        self.rows += [self._row(item, source, size_bytes, upload, outcome) for upload, outcome in outcomes]
+        self.rows += [self._row(item, source, size_bytes, outcome) for outcome in outcomes]
 
-    def _row(self, item: Item, source: str, size_bytes: int | None, upload: Upload, outcome: Outcome) -> Row:
+    def _row(self, item: Item, source: str, size_bytes: int | None, outcome: Outcome) -> Row:
         return Row(
             item=item.name,
             source=source,
@@ -86,7 +83,7 @@ class BatchResult:
             node=self.node,
             attempt=self.batch.attempt,
             time=self.batch.began_s or int(time.time()),
-            metadata=upload.metadata,
+            metadata=outcome.metadata,
         )
 
     def fail(self, index: int, source: str, error: Exception) -> None:

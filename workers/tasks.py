@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -17,11 +19,11 @@ from celery import Celery
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
-from ingest import manifest
+from ingest import manifest_parts
 from ingest.config import Settings
-from ingest.errors import IngestError, Stopped
+from ingest.errors import IngestError, RedisError, Stopped
 from ingest.job import Job
-from ingest.ledger import Attempt, State
+from ingest.ledger import State
 from ingest.queue import TASK_NAME
 from ingest.workers.batch import Batch, Kit, do_batch
 from ingest.workers.kit import kit_for
@@ -54,11 +56,12 @@ def register_task(app: Celery, job_id: str, node: str, settings: Settings) -> No
 
 
 def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
-    """Do a batch, or give its message back to the queue.
+    """Do a batch, or give its message back to the queue, with the reason in the job's record.
 
     Raises:
-        celery.exceptions.Reject: the batch was stopped, or could not be begun; it goes back to the queue.
+        celery.exceptions.Reject: the batch was stopped, or could not be done here; it goes back to the queue.
     """
+    job: Job | None = None
     try:
         job, tools = kit()
         run_batch(job, tools, number)
@@ -66,8 +69,19 @@ def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
         raise Reject(error.what, requeue=True) from None
     except IngestError as error:
         log.error("batch %d goes back to the queue: %s", number, error)
-        time.sleep(TRY_AGAIN_AFTER_S)  # perhaps only this node cannot do it, and another takes it meanwhile
-        raise Reject(error.what, requeue=True) from error
+        raise _given_back(job, number, error.what) from error
+    except Exception as error:
+        log.exception("batch %d goes back to the queue", number)
+        raise _given_back(job, number, f"a fault in a plugin or in Ingest: {error!r}") from error
+
+
+def _given_back(job: Job | None, number: int, reason: str) -> Reject:
+    """What gives the message back, after a while: perhaps only this node cannot do it, and another takes it."""
+    with suppress(RedisError):
+        if job is not None:
+            job.ledger.note(trouble=f"batch {number}: {reason}")
+    time.sleep(TRY_AGAIN_AFTER_S)
+    return Reject(reason, requeue=True)
 
 
 def run_batch(job: Job, kit: Kit, number: int) -> bool:
@@ -81,20 +95,23 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
     attempt = patiently(lambda: ledger.begin(number), patience_s, kit.watch.check)
     if attempt is None or isinstance(attempt, State):
         return False
-    batch = _as_batch(job, number, attempt)
+
+    def hold(index: int) -> None:
+        patiently(lambda: ledger.hold_item(number, index, kit.node), patience_s, kit.watch.check)
+
+    part = secrets.token_hex(4)
     try:
-        result = do_batch(
-            batch,
-            kit,
-            lambda index: patiently(lambda: ledger.hold_item(number, index), patience_s, kit.watch.check),
+        batch = Batch(
+            number, job.items(number, attempt.items), attempt.number, attempt.kills, attempt.began_s
         )
-        manifest.write_part(kit.store, job.job_id, number, result.rows)
-    except Stopped:
-        ledger.release(number)
+        result = do_batch(batch, kit, hold)
+        if attempt.number > 1:
+            patiently(lambda: ledger.drop_item(number), patience_s, kit.watch.check)
+        manifest_parts.write_part(kit.store, job.job_id, number, part, result.rows)
+    except Exception:
+        # It did not die: no item is to blame, and the attempt does not count.
+        patiently(lambda: ledger.release(number), patience_s)
         raise
-    return patiently(lambda: ledger.commit(number, result.tally), patience_s)
-
-
-def _as_batch(job: Job, number: int, attempt: Attempt) -> Batch:
-    items = job.items(number, attempt.items)
-    return Batch(number, items, attempt.number, attempt.kills, attempt.began_s)
+    return patiently(
+        lambda: ledger.commit(number, result.tally, payload_sha1=attempt.payload_sha1, part=part), patience_s
+    )

@@ -8,7 +8,7 @@ import click
 
 from ingest.cli.config_arg import load_settings
 from ingest.cli.job_arg import job_option, open_job
-from ingest.cli.output import note
+from ingest.cli.output import note, plural
 from ingest.errors import ConfigError
 from ingest.ledger import State
 
@@ -40,8 +40,10 @@ def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
             raise ConfigError("nobody is there to ask", hint="add --yes to go on without asking")
         click.confirm(question + "?", abort=True, err=True)
     again = job.ledger.state() is State.CANCELLED
-    job.cancel(delete_uploaded=delete_uploaded)
+    deleted = job.cancel(delete_uploaded=delete_uploaded)
     note(f"job {job_id} {'was cancelled already' if again else 'is cancelled'}")
     if delete_uploaded:
-        note("its objects are deleted")
+        note(f"{plural(deleted, 'object')} that it stored are deleted")
+        if job.config.destination.url.startswith("file://"):
+            note("files of batches that were cut off are left: a folder does not tell who stored them")
     return 0

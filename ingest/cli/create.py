@@ -16,8 +16,9 @@ from ingest.cli.work import work
 from ingest.config import JobConfig, Settings
 from ingest.config.load import load_job_config
 from ingest.coordinator import Coordinator
+from ingest.creation import check, create_checked, probe
 from ingest.errors import ConfigError
-from ingest.job import Job, check, create_checked, probe
+from ingest.job import Job
 from ingest.ledger import State
 from ingest.preview import Preview, Previewer
 

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from ingest.cli.output import human_bytes, printable
 from ingest.cli.screens import NODES_SHOWN, Screen, amounts, end_lines, pace
-from ingest.job import Status
 from ingest.presence import NodeInfo
+from ingest.status import Status
 
 
 class LiveScreen(Screen):

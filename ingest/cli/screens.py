@@ -11,10 +11,10 @@ from typing import Self
 import click
 
 from ingest.cli.output import emit_json, human_bytes, human_duration, note, plural, printable
-from ingest.job import Status
 from ingest.ledger import State
 from ingest.presence import NodeInfo
 from ingest.progress import Progress, ProgressMeter
+from ingest.status import Status
 
 PLAIN_EVERY_S = 5.0
 JSON_EVERY_S = 1.0

@@ -11,8 +11,9 @@ from ingest.cli.job_arg import json_option, open_job
 from ingest.cli.list_jobs import show_jobs
 from ingest.cli.output import emit_json, human_bytes, printable, table
 from ingest.cli.screens import JsonScreen, end_lines, make_screen, progress_line
-from ingest.job import Job, Status
+from ingest.job import Job
 from ingest.progress import Progress
+from ingest.status import Status
 
 WATCH_EVERY_S = 0.5
 

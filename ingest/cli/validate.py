@@ -12,8 +12,8 @@ from ingest.cli.config_arg import config_options, load_settings
 from ingest.cli.output import emit_json, plural, printable
 from ingest.config import JobConfig
 from ingest.config.load import load_job_config
+from ingest.creation import check
 from ingest.errors import ConfigError
-from ingest.job import check
 from ingest.preview import Plan, Previewer
 
 

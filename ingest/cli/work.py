@@ -14,8 +14,9 @@ from ingest.cli.node_process import HURRY_AFTER_S, STOP_WITHIN_S, NodeProcess
 from ingest.cli.screens import Screen
 from ingest.coordinator import Coordinator
 from ingest.errors import RedisError
-from ingest.job import Job, Status
+from ingest.job import Job
 from ingest.ledger import State
+from ingest.status import Status
 
 LOOK_EVERY_S = 0.5
 CANCEL_WITHIN_S = 1.0

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ingest.creation import create
 from ingest.feeder import Feeder
 from ingest.items import FileItem
-from ingest.job import Job, create
+from ingest.job import Job
 from ingest.ledger import Attempt, State, Tally
 from ingest.plugin_loader import Processors
 from ingest.processors import JobContext, Params, PathProcessor
@@ -81,7 +82,7 @@ def commit_all(job: Job, done: int = 5) -> None:
     """Count every recorded batch as stored."""
     _, counts, _ = job.ledger.snapshot()
     for batch in range(counts.batches):
-        job.ledger.commit(batch, Tally({"done": done}))
+        job.ledger.commit(batch, Tally({"done": done}), part="t")
 
 
 def state_of(job: Job) -> State:

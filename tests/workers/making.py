@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ingest.config import Settings, parse_config
+from ingest.handle import make_context
 from ingest.items import FileItem
-from ingest.job import make_context
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
 from ingest.stores.base import ObjectMeta, Store, Stored, Transfer
+from ingest.stores.budget import BytesBudget
 from ingest.stores.local import LocalStore
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.batch import Batch, Kit
-from ingest.workers.budget import BytesBudget
 from ingest.workers.patience import PatientStore
 from ingest.workers.uploader import Uploader, UploadPolicy
 from ingest.workers.watch import Watch

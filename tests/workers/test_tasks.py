@@ -56,7 +56,7 @@ def test_a_batch_is_stored_noted_and_counted_once(job: Job, kit: Kit) -> None:
     counts = job.status().counts
     assert (counts.done, counts.failed, counts.committed, counts.objects) == (2, 1, 1, 2)
     assert keys(job.store) == ["a", "b"]
-    part = decode_part(job.store.read_bytes(part_key(job.job_id, 0)), "p")
+    part = decode_part(job.store.read_bytes(part_key(job.job_id, 0, job.ledger.parts()[0])), "p")
     assert part["key"].to_pylist() == ["a", "b"]
     assert [failure.item.name for failure in job.failures()] == ["gone"]
 
@@ -69,7 +69,7 @@ def test_a_batch_whose_process_died_after_the_put_counts_the_same(
 ) -> None:
     commit = job.ledger.commit
 
-    def die(batch: int, tally: Tally) -> bool:
+    def die(batch: int, tally: Tally, **options: str) -> bool:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job.ledger, "commit", die)
@@ -110,10 +110,10 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for(
     real = getattr(job.ledger, name)
     away = [RedisUnreachable("away")] * 3
 
-    def flaky(*arguments: object) -> object:
+    def flaky(*arguments: object, **options: object) -> object:
         if away:
             raise away.pop()
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(job.ledger, name, flaky)
 

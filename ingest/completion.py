@@ -1,0 +1,117 @@
+"""The end of a job: its manifest; and the undoing of one that was cancelled.
+
+Both read the manifest, and so need pyarrow, which takes a while to import: this module is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from ingest import manifest
+from ingest.ending import abort_uploads
+from ingest.errors import IngestError, JobError
+from ingest.handle import JobHandle
+from ingest.items import Item
+from ingest.ledger import State
+from ingest.naming import KeyMaker
+from ingest.plugin_loader import load_processors
+from ingest.version import __version__
+
+DELETED_AT_ONCE = 1000
+
+
+def complete(job: JobHandle) -> State:
+    """Make the manifest and end the job. May be repeated, and taken over from one that died.
+
+    Raises:
+        JobError: batches are still to be done, or counts disagree.
+        StoreError: the destination cannot be written; the job stays ``completing``.
+        ManifestDamaged: a part is missing or garbled; the job stays ``completing``.
+    """
+    state, counts, _ = job.ledger.snapshot()
+    if state in (State.COMPLETE, State.FAILED):
+        return state
+    job.ledger.finish(State.COMPLETING)
+    abort_uploads(job)
+    _, counts, _ = job.ledger.snapshot()
+    end = State.FAILED if counts.failed else State.COMPLETE
+
+    def still_completing() -> None:
+        state = job.ledger.state()
+        if state is not State.COMPLETING:
+            raise JobError(f"job {job.job_id} is {state}, and is not completed any more")
+
+    tokens = job.ledger.parts()
+    manifest.complete(
+        job.store,
+        job.job_id,
+        counts.batches,
+        tokens,
+        _summary(job, end),
+        job.settings.scratch,
+        still_completing,
+    )
+    job.queue.purge()
+    job.ledger.transition(end, State.COMPLETING)
+    return end
+
+
+def _summary(job: JobHandle, end: State) -> dict[str, Any]:
+    summary = job.status().to_dict()
+    for passing in ("nodes", "pause", "trouble"):
+        del summary[passing]
+    return {
+        **summary,
+        "state": str(end),
+        "ended_s": job.ledger.now_s(),
+        "ingest_version": __version__,
+        "capabilities": job.record.capabilities.to_dict(),
+        "config": job.config.model_dump(mode="json", by_alias=True),
+        "failures": [{"item": f.item.name, "error": f.error, "reason": f.reason} for f in job.failures()],
+    }
+
+
+def delete_stored(job: JobHandle) -> int:
+    """Delete what a cancelled job stored and did not find there, then its manifest; how many objects were its data.
+
+    What batches that were cut off had stored is deleted where the object itself says that this job stored it.
+    A folder does not say so, and keeps them.
+    """
+    count = 0
+    keys = _stored_keys(job)
+    while chunk := list(islice(keys, DELETED_AT_ONCE)):
+        job.store.delete(chunk)
+        count += len(chunk)
+    job.store.delete([info.key for info in job.store.list(manifest.folder(job.job_id))])
+    return count
+
+
+def _stored_keys(job: JobHandle) -> Iterator[str]:
+    yield from manifest.stored_keys(job.store, job.job_id, job.settings.scratch)
+    processors = load_processors(job.config, job.context, job.settings)
+    keys = job.keys(processors)
+    _, counts, _ = job.ledger.snapshot()
+    for batch in job.ledger.uncommitted(counts.batches):
+        for item in _items_left(job, batch):
+            key = _key_or_none(keys, item)
+            info = job.store.stat(key) if key else None
+            if key and info and info.metadata.get("ingest-item", "").startswith(f"{job.job_id}/"):
+                yield key
+    processors.close()
+
+
+def _items_left(job: JobHandle, batch: int) -> list[Item]:
+    """The items of a batch; none where an earlier cancel has forgotten them."""
+    try:
+        return job.items(batch)
+    except IngestError:
+        return []
+
+
+def _key_or_none(keys: KeyMaker, item: Item) -> str | None:
+    try:
+        return keys.key(item)
+    except IngestError:
+        return None

@@ -1,0 +1,138 @@
+"""A handle on a job: its record, its ledger, queue, nodes, processors and store, each made when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+
+from ingest.config import JobConfig, Settings, TilesJob
+from ingest.errors import IngestError
+from ingest.items import Grid, Item
+from ingest.ledger import FailedItem, JobRecord, Ledger
+from ingest.naming import KeyMaker
+from ingest.plugin_loader import Processors, load_processors
+from ingest.presence import Presence
+from ingest.processors import JobContext
+from ingest.queue import JobQueue
+from ingest.redis_server import redis_url
+from ingest.status import Status
+from ingest.stores.base import Store
+from ingest.stores.open import open_store
+from ingest.stores.retry import RetryingStore
+
+
+class JobHandle:
+    """What all who work on a job need of it.
+
+    Args:
+        job_id: its ID.
+        settings: this machine's settings; by default as ``INGEST_*`` variables and the settings file say.
+
+    Raises:
+        JobNotFound, JobTooNew, RedisError: see their names.
+    """
+
+    def __init__(self, job_id: str, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.load()
+        self.job_id = job_id
+        self.ledger = Ledger(redis_url(self.settings), job_id)
+        self.record: JobRecord = self.ledger.record()
+
+    @property
+    def config(self) -> JobConfig:
+        """The job's config, with every default filled in."""
+        return self.record.config
+
+    @cached_property
+    def context(self) -> JobContext:
+        """What the job's processors may know of it."""
+        return make_context(self.config, self.job_id, self.record.created_s, self.settings)
+
+    @cached_property
+    def presence(self) -> Presence:
+        """The job's nodes."""
+        return Presence(self.ledger)
+
+    @cached_property
+    def queue(self) -> JobQueue:
+        """The job's queue."""
+        return JobQueue(self.ledger, self.config.queue.lease_s)
+
+    @cached_property
+    def store(self) -> Store:
+        """The job's destination, with retries for passing faults."""
+        return RetryingStore(self.open_store(), self.config.upload.retries)
+
+    def open_store(self) -> Store:
+        """The job's destination as its probe found it, opened anew.
+
+        Raises:
+            ConfigError, StoreRefused: it cannot be used from this machine; there may be no credentials.
+        """
+        return open_store(self.config.destination, self.config.upload, self.record.capabilities)
+
+    def processors(self) -> Processors:
+        """New processors for the job, checked on this machine.
+
+        Raises:
+            ConfigError: one is missing here, not allowed here, or cannot read its source from here.
+        """
+        processors = load_processors(self.config, self.context, self.settings)
+        processors.path.check()
+        processors.tile.check()
+        return processors
+
+    def keys(self, processors: Processors) -> KeyMaker:
+        """What makes the job's keys."""
+        return KeyMaker(self.config.key_template, self.context, processors.tile)
+
+    def items(self, batch: int, listed: list[Item] | None = None) -> list[Item]:
+        """The items of a batch: those ``listed`` in its payload, or by arithmetic.
+
+        Raises:
+            IngestError: they are neither: Redis has lost them.
+        """
+        items = listed if listed is not None else self.ledger.payload_items(batch)
+        if items is not None:
+            return items
+        grid, size = self.context.grid, self.config.batch_items
+        if grid is None or batch * size >= len(grid):
+            raise IngestError(
+                f"Redis has lost the items of batch {batch} of job {self.job_id}",
+                hint="is its maxmemory-policy noeviction? Create the job again: what is stored is skipped",
+            )
+        return list(grid.tiles(batch * size, (batch + 1) * size))
+
+    def status(self) -> Status:
+        """The job now."""
+        state, counts, fields = self.ledger.snapshot()
+        return Status(
+            job_id=self.job_id,
+            name=self.config.name,
+            state=state,
+            counts=counts,
+            nodes=tuple(self.presence.nodes()),
+            pause=self.presence.pause_reason(),
+            trouble=fields.get("trouble", ""),
+            destination=self.config.destination.url,
+            created_s=self.record.created_s,
+            ended_s=int(fields["ended_s"]) if "ended_s" in fields else None,
+        )
+
+    def failures(self) -> Iterator[FailedItem]:
+        """The failed items, with their reasons."""
+        return self.ledger.failures()
+
+
+def make_context(config: JobConfig, job_id: str, created_s: int, settings: Settings) -> JobContext:
+    """What a job's processors may know of it."""
+    tiles = config.ingest_job if isinstance(config.ingest_job, TilesJob) else None
+    return JobContext(
+        job_id=job_id,
+        job_name=config.name,
+        date=datetime.fromtimestamp(created_s, UTC).date().isoformat(),
+        grid=Grid(tiles) if tiles else None,
+        scratch_dir=settings.scratch,
+        config=config.model_dump(mode="json", by_alias=True),
+    )

@@ -1,0 +1,134 @@
+"""What a ledger holds: a job's state, its counters, attempts at batches, and failed items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Self
+
+import zstandard
+
+from ingest.config import JobConfig
+from ingest.items import Item, decode_item
+from ingest.stores.base import Capabilities
+
+
+class State(StrEnum):
+    """A job's state. ``preparing → uploading → completing → complete | failed``, and three ways out."""
+
+    PREPARING = "preparing"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    COMPLETING = "completing"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no work is left in it. A failed job may be reopened by ``retry``."""
+        return self in (State.COMPLETE, State.FAILED, State.CANCELLED, State.EXPIRED)
+
+
+OPEN_STATES = (State.PREPARING, State.UPLOADING, State.UPLOADED, State.COMPLETING)
+"""The states that a job can be cancelled from, or expire in."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What does not change of a job."""
+
+    job_id: str
+    config: JobConfig
+    capabilities: Capabilities
+    created_s: int
+    manual_complete: bool
+    destination_was_empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A job's counters. ``*_listed`` grow while the job is enumerated; the others are exact at any time.
+
+    ``items_total`` is known from the start for tiles (-1: not yet).
+    """
+
+    items_total: int
+    items_listed: int
+    bytes_listed: int
+    batches: int
+    committed: int
+    enumerated: bool
+    done: int
+    skipped: int
+    failed: int
+    blank: int
+    bytes_done: int
+    bytes_failed: int
+    objects: int
+    bytes_stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a batch.
+
+    Attributes:
+        number: 1 for the first.
+        items: the batch's items where it is not arithmetic, else None.
+        kills: index of an item → how often it was in hand when its process died.
+        began_s: Redis's time, in seconds since 1970 UTC.
+        payload_sha1: of the batch's payload; a commit names it, so that it counts for these items and no others.
+    """
+
+    number: int
+    items: list[Item] | None
+    kills: Mapping[int, int]
+    began_s: int
+    payload_sha1: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """An item that could not be stored through its own fault."""
+
+    item: Item
+    error: str
+    reason: str
+    source: str = ""
+    node: str = ""
+    time_s: int = 0
+
+    def encode(self) -> str:
+        """As JSON; names that are not UTF-8 survive as escapes."""
+        return json.dumps([self.item.encode(), self.error, self.reason, self.source, self.node, self.time_s])
+
+    @classmethod
+    def decode(cls, text: bytes) -> Self:
+        """From what :meth:`encode` made."""
+        item, *rest = json.loads(text)
+        return cls(decode_item(item), *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a batch adds to the counters, and its failed items by index."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[int, FailedItem] = field(default_factory=dict)
+
+
+def pack_items(items: Sequence[Item]) -> bytes:
+    """Items as compressed JSON: a batch's payload."""
+    return zstandard.compress(
+        json.dumps([item.encode() for item in items], separators=(",", ":")).encode(), 3
+    )
+
+
+def unpack_items(payload: bytes) -> list[Item]:
+    """The items that :func:`pack_items` packed."""
+    return [decode_item(fields) for fields in json.loads(zstandard.decompress(payload))]

@@ -1,0 +1,149 @@
+"""Manifest parts: what each batch writes beside the data before it is committed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from ingest.errors import IngestError, ObjectMissing
+from ingest.stores.base import ObjectMeta, Store
+
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("batch", pa.int64(), nullable=False),
+    pa.field("item", pa.string(), nullable=False),
+    pa.field("source", pa.string()),
+    pa.field("size_bytes", pa.int64()),
+    pa.field("mtime", pa.timestamp("ns", "UTC")),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("stored_bytes", pa.int64(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+    pa.field("etag", pa.string()),
+    pa.field("content_type", pa.string()),
+    pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+    pa.field("node", pa.dictionary(pa.int32(), pa.string())),
+    pa.field("attempt", pa.int32()),
+    pa.field("time", pa.timestamp("s", "UTC")),
+    pa.field("metadata", pa.map_(pa.string(), pa.string())),
+]
+SCHEMA = pa.schema(_FIELDS)
+"""The columns of ``manifest.parquet``: a row for each object that was stored, or was there already."""
+
+READERS = 16
+
+
+class ManifestDamaged(IngestError):
+    """A manifest part is missing, truncated or garbled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An object of the manifest. Times are UTC; sizes are bytes; ``status`` is ``stored`` or ``skipped``."""
+
+    item: str
+    source: str
+    size_bytes: int | None
+    mtime: int | None
+    key: str
+    stored_bytes: int
+    sha256: str
+    etag: str | None
+    content_type: str
+    status: str
+    node: str
+    attempt: int
+    time: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def folder(job_id: str) -> str:
+    """The key prefix of a job's manifest."""
+    return f".ingest/{job_id}/"
+
+
+def parts_folder(job_id: str) -> str:
+    """The key prefix of a job's manifest parts."""
+    return f"{folder(job_id)}parts/"
+
+
+def part_key(job_id: str, batch: int, token: str) -> str:
+    """The key of a batch's part. The token is an attempt's own: one that lost its lease overwrites no other's part."""
+    return f"{parts_folder(job_id)}{batch:08d}-{token}.arrow"
+
+
+def batch_of(key: str) -> int:
+    """The batch that a part's key names."""
+    return int(key.rpartition("/")[2].partition("-")[0])
+
+
+def encode_part(batch: int, rows: Iterable[Row]) -> bytes:
+    """A part: an Arrow IPC stream, then the SHA-256 of it (32 bytes, which Arrow's readers pass over)."""
+    listed = list(rows)
+    arrays = [pa.array(_column(name, batch, listed), SCHEMA.field(name).type) for name in SCHEMA.names]
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(pa.table(arrays, SCHEMA))
+    body = sink.getvalue()
+    return body + hashlib.sha256(body).digest()
+
+
+def _column(name: str, batch: int, rows: list[Row]) -> list[Any]:
+    if name == "batch":
+        return [batch] * len(rows)
+    if name == "metadata":
+        return [[(fact, _text(value)) for fact, value in row.metadata.items()] for row in rows]
+    return [_text(getattr(row, name)) for row in rows]
+
+
+def _text(value: Any) -> Any:
+    """Names that are not UTF-8 in a form that is; such an item never gets a key, but may be a source."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def decode_part(data: bytes, name: str) -> pa.Table:
+    """The rows of a part.
+
+    Raises:
+        ManifestDamaged: it is truncated or garbled.
+    """
+    body, digest = data[:-32], data[-32:]
+    if len(data) <= 32 or hashlib.sha256(body).digest() != digest:
+        raise ManifestDamaged(f"the manifest part {name} is truncated or garbled")
+    return pa.ipc.open_stream(body).read_all()
+
+
+def put_small(store: Store, key: str, body: bytes, content_type: str) -> None:
+    """Store one of our own small objects. May be repeated."""
+    store.put(key, body, ObjectMeta(hashlib.sha256(body).hexdigest(), content_type))
+
+
+def write_part(store: Store, job_id: str, batch: int, token: str, rows: Iterable[Row]) -> None:
+    """Store the part of an attempt at a batch. May be repeated."""
+    key = part_key(job_id, batch, token)
+    put_small(store, key, encode_part(batch, rows), "application/vnd.apache.arrow.stream")
+
+
+def read_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -> Iterator[pa.Table]:
+    """The parts of these batches, by their tokens, in order, read a few at a time.
+
+    Raises:
+        ManifestDamaged: one is missing, truncated or garbled.
+    """
+
+    def read(part: tuple[int, str]) -> pa.Table:
+        key = part_key(job_id, *part)
+        try:
+            return decode_part(store.read_bytes(key), key)
+        except ObjectMissing:
+            raise ManifestDamaged(f"the manifest part {key} is missing") from None
+
+    with ThreadPoolExecutor(READERS, "manifest") as readers:
+        wanted = iter(parts)
+        while ahead := list(itertools.islice(wanted, 4 * READERS)):
+            yield from readers.map(read, ahead)
