@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+
 import click
 
 from ingest.cli.config_arg import load_settings
 from ingest.cli.job_arg import job_option, open_job
 from ingest.cli.output import printable
 from ingest.cli.screens import end_lines
+from ingest.coordinator import Coordinator
+from ingest.ledger import State
+
+LOOK_EVERY_S = 0.2
 
 
 @click.command("complete")
@@ -21,8 +29,15 @@ def command(job_id: str) -> int:
       ingest complete -j k7f3q2xm
     """
     job = open_job(job_id, load_settings())
-    job.complete()
-    status = job.status()
+    if not job.ledger.state().ended:
+        job.ledger.finish(State.COMPLETING)
+    coordinator = Coordinator(job, f"complete-{socket.gethostname()}-{os.getpid()}")
+    try:
+        while not (status := job.status()).state.ended:
+            coordinator.step()
+            time.sleep(LOOK_EVERY_S)
+    finally:
+        coordinator.let_go()
     for line in end_lines(status):
         click.echo(printable(line))
     return status.exit_code
