@@ -88,7 +88,7 @@ def encode_part(batch: int, rows: Iterable[Row]) -> bytes:
     arrays = [pa.array(_column(name, batch, listed), SCHEMA.field(name).type) for name in SCHEMA.names]
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(pa.table(arrays, SCHEMA))
+        writer.write_table(pa.table(arrays, schema=SCHEMA))
     body = sink.getvalue()
     return body + hashlib.sha256(body).digest()
 

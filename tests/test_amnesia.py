@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,9 @@ def test_a_completed_job_that_redis_forgot_is_completed_anew(job: Job) -> None:
 
     # Redis forgets the end, and that batch 0 was committed
     assert payload is not None
-    job.ledger.client.hset(job.ledger.key(), mapping={**counted, b"done": b"15", b"committed": b"3"})
+    job.ledger.client.hset(
+        job.ledger.key(), mapping={**dict[Any, Any](counted), b"done": b"15", b"committed": b"3"}
+    )
     job.ledger.client.hset(job.ledger.key("payloads"), "0", payload)
     job.ledger.client.setbit(job.ledger.key("committed"), 0, 0)
     assert remembered[b"state"] == counted[b"state"] == b"uploading"
@@ -182,7 +184,7 @@ class TestASourceThatGoesAway:
         feeder = feeder_of(job)
         processor: Any = feeder._processors.path
         looks: list[str | None] = []
-        real = type(processor).paths
+        real: Callable[[Any, str | None], Iterator[FileItem]] = type(processor).paths
 
         def changing(self: Any, after: str | None = None) -> Iterator[FileItem]:
             looks.append(after)
