@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from ingest import manifest
 from ingest.errors import ObjectMissing
 from ingest.job import Job
 from ingest.stores.base import ObjectInfo, Store
+from ingest.stores.hashing import hashed
 
 READERS = 16
 ROWS_AT_ONCE = 10_000
@@ -74,13 +74,10 @@ def _compare(row: Mapping[str, Any], info: ObjectInfo | None) -> Finding:
 
 
 def _read(store: Store, row: Mapping[str, Any]) -> Finding:
-    sha256, size_bytes = hashlib.sha256(), 0
     try:
-        for piece in store.read(row["key"]):
-            sha256.update(piece)
-            size_bytes += len(piece)
+        sha256, size_bytes = hashed(store.read(row["key"]))
     except ObjectMissing:
         return Finding(row["key"], "is missing")
-    if sha256.hexdigest() == row["sha256"]:
+    if sha256 == row["sha256"]:
         return Finding(row["key"], "")
-    return Finding(row["key"], f"has other content: {size_bytes} bytes with SHA-256 {sha256.hexdigest()}")
+    return Finding(row["key"], f"has other content: {size_bytes} bytes with SHA-256 {sha256}")

@@ -148,6 +148,13 @@ class Store(abc.ABC):
             BucketMissing: the bucket, or the parent of the folder, is not there.
         """
 
+    def check_key(self, key: str) -> None:  # noqa: B027 - a default, not a duty
+        """Refuse a key that this store cannot hold, where that is known without asking it.
+
+        Raises:
+            KeyInvalid: it is too long with the prefix before it, say.
+        """
+
     @abc.abstractmethod
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """Store ``body`` whole, and check the answer as :attr:`capabilities` say.
@@ -155,6 +162,7 @@ class Store(abc.ABC):
         A reader never sees part of an object. ``if_absent`` counts only where ``capabilities.if_absent``.
 
         Raises:
+            KeyInvalid: the store cannot hold such a key.
             ObjectExists: ``if_absent``, and there is an object.
             ChecksumMismatch: what was stored is not what was sent.
             StoreUnreachable, StoreRefused, StoreFull, BucketMissing: as their names say.

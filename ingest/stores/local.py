@@ -24,6 +24,7 @@ from ingest.errors import (
 )
 from ingest.stores import folders
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Store, Stored, Transfer, never
+from ingest.stores.hashing import hashed
 from ingest.stores.source import hashed_pieces
 from ingest.stores.vendor_errors import Place, from_os
 
@@ -85,6 +86,11 @@ class LocalStore(Store):
             self.delete([key])
         return False
 
+    def check_key(self, key: str) -> None:
+        """See :meth:`Store.check_key`."""
+        if any(part.startswith(folders.TEMP_PREFIX) for part in key.split("/")):
+            raise KeyInvalid(f"its key {key!r} has a name that begins with {folders.TEMP_PREFIX!r}")
+
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
         return self._write(key, iter((body,)), meta, if_absent=if_absent)
@@ -114,8 +120,7 @@ class LocalStore(Store):
         if_absent: bool,
         check: Callable[[], None] = never,
     ) -> Stored:
-        if any(part.startswith(folders.TEMP_PREFIX) for part in key.split("/")):
-            raise KeyInvalid(f"its key {key!r} has a name that begins with {folders.TEMP_PREFIX!r}")
+        self.check_key(key)
         if_absent = if_absent and self.capabilities.if_absent
         temp = folders.TEMP_PREFIX + secrets.token_hex(8)
         with self._errors(key), ExitStack() as stack:
@@ -141,23 +146,17 @@ class LocalStore(Store):
         if self.capabilities.checksum is not Checksum.READ_BACK:
             return
         os.lseek(descriptor, 0, os.SEEK_SET)
-        sha256 = hashlib.sha256()
-        while piece := os.read(descriptor, READ_BYTES):
-            check()
-            sha256.update(piece)
-        if sha256.hexdigest() != meta.sha256:
+        sha256, _ = hashed(iter(lambda: os.read(descriptor, READ_BYTES), b""), check)
+        if sha256 != meta.sha256:
             raise ChecksumMismatch(f"{self._place}: {key!r} reads back as other bytes than were sent")
 
     def stat(self, key: str) -> ObjectInfo | None:
         """See :meth:`Store.stat`. Reads the whole file for its SHA-256."""
-        sha256, size_bytes = hashlib.sha256(), 0
         try:
-            for piece in self.read(key):
-                sha256.update(piece)
-                size_bytes += len(piece)
+            sha256, size_bytes = hashed(self.read(key))
         except ObjectMissing:
             return None
-        return ObjectInfo(key, size_bytes, sha256=sha256.hexdigest())
+        return ObjectInfo(key, size_bytes, sha256=sha256)
 
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Store.list`. Files whose names are not UTF-8 are not ours, and are passed over."""

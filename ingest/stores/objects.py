@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 import obstore
 
 from ingest.config import Destination, UploadConfig
-from ingest.errors import ChecksumMismatch, ObjectExists, ObjectMissing, StoreError
+from ingest.config.key_template import MAX_KEY_BYTES
+from ingest.errors import ChecksumMismatch, KeyInvalid, ObjectExists, ObjectMissing, StoreError
 from ingest.stores.base import (
     Capabilities,
     Checksum,
@@ -24,6 +26,7 @@ from ingest.stores.base import (
     Transfer,
     bare_etag,
 )
+from ingest.stores.hashing import hashed
 from ingest.stores.source import hashed_pieces, read_whole, size_of
 from ingest.stores.vendor_errors import OBSTORE_ERRORS, Place, from_obstore
 
@@ -47,6 +50,7 @@ _STANDARD = frozenset(
         "Storage-Class",
     )
 )
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 UNPROBED = Capabilities(if_absent=False, checksum=Checksum.READ_BACK, metadata=False, resumable=False)
 """What a store takes for granted before it was probed: nothing."""
 
@@ -93,6 +97,21 @@ class ObjectStore(Store):
         self._client = client
         self._destination = destination
         self._upload = upload
+        prefix = destination.url.partition("://")[2].partition("/")[2]
+        self._prefix = prefix and f"{prefix}/"
+
+    def check_key(self, key: str) -> None:
+        """See :meth:`Store.check_key`. Control characters cannot be named here; S3 alone has another client."""
+        self._check_length(key)
+        if CONTROL.search(key):
+            raise KeyInvalid(f"its key {key!r} has a control character, which {self.place} cannot hold")
+
+    def _check_length(self, key: str) -> None:
+        size_bytes = len(self._prefix.encode()) + len(key.encode())
+        if size_bytes > MAX_KEY_BYTES:
+            raise KeyInvalid(
+                f"its key has {size_bytes} bytes with {self._prefix!r} before it; at most {MAX_KEY_BYTES} are allowed"
+            )
 
     def probe(self) -> Capabilities:
         """See :meth:`Store.probe`."""
@@ -103,6 +122,7 @@ class ObjectStore(Store):
 
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
+        self.check_key(key)
         create = if_absent and self.capabilities.if_absent
         try:
             answer = obstore.put(
@@ -132,11 +152,7 @@ class ObjectStore(Store):
         Raises:
             ChecksumMismatch: they differ; the object is deleted.
         """
-        sha256, read_bytes = hashlib.sha256(), 0
-        for piece in self.read(key):
-            sha256.update(piece)
-            read_bytes += len(piece)
-        if read_bytes != size_bytes or sha256.hexdigest() != meta.sha256:
+        if hashed(self.read(key)) != (meta.sha256, size_bytes):
             raise self.mismatch(key, "it reads back as other bytes than were sent")
 
     def mismatch(self, key: str, why: str) -> ChecksumMismatch:
@@ -155,6 +171,7 @@ class ObjectStore(Store):
         transfer: Transfer | None = None,
     ) -> Stored:
         """See :meth:`Store.put_file`. Over the threshold ``if_absent`` is asked beforehand only."""
+        self.check_key(key)
         transfer = transfer or Transfer()
         size_bytes = size_of(path)
         if size_bytes > self._upload.multipart_threshold_bytes:

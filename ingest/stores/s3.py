@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,13 +12,10 @@ from ingest.config import Destination, UploadConfig
 from ingest.errors import ObjectMissing, StoreError
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer, bare_etag
 from ingest.stores.multipart import Multipart
-from ingest.stores.objects import PIECE_BYTES, ObjectStore, listed
+from ingest.stores.objects import CONTROL, PIECE_BYTES, ObjectStore, listed
 from ingest.stores.parts import abort_uploads
 from ingest.stores.s3_clients import S3Clients
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""What servers cannot repeat in XML; a listing begins before it, and passes over the rest."""
 
 
 class S3Store(ObjectStore):
@@ -54,8 +50,13 @@ class S3Store(ObjectStore):
         prefix = self.clients.prefix
         return {"Bucket": self.clients.bucket, "Key": f"{prefix}/{key}" if prefix else key}
 
+    def check_key(self, key: str) -> None:
+        """See :meth:`Store.check_key`."""
+        self._check_length(key)
+
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
+        self.check_key(key)
         if key.isprintable():
             return super().put(key, body, meta, if_absent=if_absent)
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent and self.capabilities.if_absent else {}
@@ -106,8 +107,8 @@ class S3Store(ObjectStore):
         where = self.named(prefix)
         skipped = len(where["Key"]) - len(prefix)
         query: dict[str, Any] = {"Bucket": where["Bucket"], "Prefix": where["Key"]}
-        if after:
-            query["StartAfter"] = self.named(_CONTROL.split(after, maxsplit=1)[0])["Key"]
+        if after:  # a server cannot repeat control characters in XML: begin before, and pass over the rest
+            query["StartAfter"] = self.named(CONTROL.split(after, maxsplit=1)[0])["Key"]
         last = after or ""
         for found in self._pages(query):
             key = found["Key"][skipped:]

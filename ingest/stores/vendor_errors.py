@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 from botocore import exceptions as boto
 from obstore import exceptions as obs
@@ -16,6 +17,7 @@ from obstore import exceptions as obs
 from ingest.errors import (
     BucketMissing,
     ChecksumMismatch,
+    IngestError,
     ItemError,
     KeyConflict,
     KeyInvalid,
@@ -27,13 +29,31 @@ from ingest.errors import (
     StoreUnreachable,
 )
 
+Ours = TypeVar("Ours", bound=IngestError)
+
 OBSTORE_ERRORS = (obs.BaseError, OSError, ValueError)
 """What obstore raises on purpose."""
 BOTO_ERRORS = (boto.ClientError, boto.BotoCoreError)
 """What boto3 raises on purpose."""
 
+KEY_CODES = frozenset(
+    (
+        "EntityTooLarge",
+        "InvalidResourceName",
+        "InvalidUri",
+        "KeyTooLong",
+        "KeyTooLongError",
+        "RequestBodyTooLarge",
+        "XMinioInvalidObjectName",
+    )
+)
+"""What is wrong with one key, or with the size of what it is to hold: no waiting cures it, and other items go on."""
+_ABOUT_KEY = re.compile(r"object[ -]?(key|name)|\bkey (name|is too long)", re.IGNORECASE)
+"""How servers say that an argument that they call invalid is the key."""
+_TOO_LONG = 414
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,60})</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]{1,1000})</Message>")
 
 _CODES: dict[type[StoreError], tuple[str, ...]] = {
     BucketMissing: ("NoSuchBucket", "InvalidBucketName", "ContainerNotFound"),
@@ -116,12 +136,13 @@ class Place:
         )
 
 
-def from_obstore(error: Exception, place: Place, key: str | None = None) -> StoreError:
+def from_obstore(error: Exception, place: Place, key: str | None = None) -> StoreError | ItemError:
     """Our error for one that obstore raised about ``key`` at ``place``."""
     text = str(error).partition("\n\nDebug source:")[0]
     code, status = _CODE.search(text), _STATUS.search(text)
     if status is not None:
-        return answered(int(status[1]), code[1] if code else "", place, key)
+        said = _MESSAGE.search(text)
+        return answered(int(status[1]), code[1] if code else "", place, key, said[1] if said else "")
     if isinstance(error, obs.UnauthenticatedError | obs.PermissionDeniedError):
         return _refused(place, "no usable credentials could be had")
     if isinstance(error, FileNotFoundError):
@@ -130,14 +151,17 @@ def from_obstore(error: Exception, place: Place, key: str | None = None) -> Stor
         return _named(ObjectExists, place, key, "there is an object already")
     if isinstance(error, obs.GenericError | OSError):
         return unreachable(place)
-    return _named(StoreError, place, key, f"the client refused with {type(error).__name__}")
+    about_key = isinstance(error, obs.InvalidPathError) or text.startswith("Could not parse path")
+    kind = KeyInvalid if about_key and key is not None else StoreError
+    return _named(kind, place, key, f"the client refused with {type(error).__name__}")
 
 
-def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreError:
+def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreError | ItemError:
     """Our error for one that boto3 raised about ``key`` at ``place``."""
     if isinstance(error, boto.ClientError):
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return answered(status, error.response.get("Error", {}).get("Code", ""), place, key)
+        said = error.response.get("Error", {})
+        return answered(status, said.get("Code", ""), place, key, said.get("Message", ""))
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError):
         return unreachable(place)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
@@ -147,10 +171,15 @@ def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreEr
     return _refused(place, f"no usable credentials could be had ({type(error).__name__})")
 
 
-def answered(status: int, code: str, place: Place, key: str | None = None) -> StoreError:
-    """Our error for an answer with this HTTP status and this code of the server's ("" where it gave none)."""
+def answered(
+    status: int, code: str, place: Place, key: str | None = None, message: str = ""
+) -> StoreError | ItemError:
+    """Our error for an answer with this HTTP status, code and message of the server's ("" where it gave none)."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
     said = str(status) if code in ("", str(status)) else f"{status} {code}"
+    is_about_key = code == "InvalidArgument" and _ABOUT_KEY.search(message) is not None
+    if key is not None and (code in KEY_CODES or status == _TOO_LONG or is_about_key):
+        return _named(KeyInvalid, place, key, f"the server answered {said}")
     if kind is None:
         kind = StoreUnreachable if status >= 500 and status not in _NEVER else StoreError
     if kind is BucketMissing:
@@ -192,7 +221,5 @@ def _refused(place: Place, what: str, hint: str | None = None) -> StoreRefused:
     )
 
 
-def _named(
-    kind: type[StoreError], place: Place, key: str | None, what: str, *, hint: str | None = None
-) -> StoreError:
+def _named(kind: type[Ours], place: Place, key: str | None, what: str, *, hint: str | None = None) -> Ours:
     return kind(f"{place}: {what}" if key is None else f"{place}: {what} (key {key!r})", hint=hint)

@@ -35,6 +35,10 @@ class WrappedStore(Store):
         """See :meth:`Store.probe`."""
         return self._store.probe()
 
+    def check_key(self, key: str) -> None:
+        """See :meth:`Store.check_key`."""
+        self._store.check_key(key)
+
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
         return self._do(lambda: self._store.put(key, body, meta, if_absent=if_absent))

@@ -25,7 +25,7 @@ from ingest.stores.vendor_errors import Place, answered, from_boto, from_obstore
 
 PLACE = Place("s3://bucket/prefix", "https://minio.example", "field")
 
-ANSWERS: list[tuple[int, str, type[StoreError]]] = [
+ANSWERS: list[tuple[int, str, type[IngestError]]] = [
     (403, "AccessDenied", StoreRefused),
     (403, "", StoreRefused),
     (400, "ExpiredToken", StoreRefused),
@@ -48,12 +48,18 @@ ANSWERS: list[tuple[int, str, type[StoreError]]] = [
     (408, "", StoreUnreachable),
     (501, "NotImplemented", StoreError),
     (400, "InvalidArgument", StoreError),
+    (400, "KeyTooLongError", KeyInvalid),
+    (400, "KeyTooLong", KeyInvalid),
+    (400, "EntityTooLarge", KeyInvalid),
+    (400, "XMinioInvalidObjectName", KeyInvalid),
+    (413, "RequestBodyTooLarge", KeyInvalid),
+    (414, "", KeyInvalid),
 ]
 
 
 @pytest.mark.parametrize(("status", "code", "kind"), ANSWERS)
 def test_answers_of_both_clients_become_the_same_error(
-    status: int, code: str, kind: type[StoreError]
+    status: int, code: str, kind: type[IngestError]
 ) -> None:
     text = (
         f"Generic S3 error: Error performing PUT https://minio.example/bucket?X-Amz-Signature=SECRET in 1ms - "
@@ -71,6 +77,39 @@ def test_answers_of_both_clients_become_the_same_error(
         assert "SECRET" not in str(error)
         assert "s3://bucket/prefix at https://minio.example" in error.what
         assert str(status) in error.what
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Object name contains unsupported characters.", KeyInvalid),
+        ("The object key is too long.", KeyInvalid),
+        ("The access key is of another region.", StoreError),
+        ("Invalid storage class.", StoreError),
+    ],
+)
+def test_an_invalid_argument_is_the_items_fault_only_where_it_is_its_key(
+    message: str, kind: type[IngestError]
+) -> None:
+    text = f"status code: 400 Said: <Error><Code>InvalidArgument</Code><Message>{message}</Message></Error>"
+    answer = {
+        "Error": {"Code": "InvalidArgument", "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": 400},
+    }
+    for key, expected in (("k", kind), (None, StoreError)):
+        errors = [
+            from_obstore(obs.GenericError(text), PLACE, key),
+            from_boto(boto.ClientError(answer, "PutObject"), PLACE, key),  # type: ignore[arg-type]
+        ]
+        assert [type(error) for error in errors] == [expected] * 2
+
+
+def test_a_key_that_the_client_refuses_is_the_items_fault() -> None:
+    for error in (obs.InvalidPathError("SECRET"), ValueError("Could not parse path: SECRET")):
+        ours = from_obstore(error, PLACE, "k")
+        assert type(ours) is KeyInvalid
+        assert "SECRET" not in str(ours)
+    assert type(from_obstore(ValueError("another"), PLACE, "k")) is StoreError
 
 
 @pytest.mark.parametrize(
