@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from pathlib import Path
 
 from ingest.errors import (
-    ConfigError,
+    IngestError,
     ItemError,
     KeyConflict,
     RedisError,
@@ -30,10 +30,10 @@ from ingest.naming import KeyMaker
 from ingest.plugin_loader import Processors
 from ingest.processors import Source, Upload
 from ingest.stores.base import ObjectInfo
-from ingest.workers.existing import listed_sizes
+from ingest.workers.existing import found_by_listing
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
-from ingest.workers.uploader import Outcome, Uploader
+from ingest.workers.uploader import Outcome, Task, Uploader
 from ingest.workers.watch import Watch
 
 __all__ = ["Batch", "BatchResult", "Kit", "do_batch"]
@@ -62,24 +62,27 @@ class Kit:
 
 @dataclass(slots=True)
 class _InHand:
-    """An item whose uploads are on their way. ``again``: its source has failed once before."""
+    """An item whose uploads, by their keys, are on their way."""
 
     index: int
     item: Item
     source: str = ""
-    again: bool = False
+    has_no_source: bool = False
     opened: ExitStack = field(default_factory=ExitStack)
-    uploads: list[tuple[Upload, Future[Outcome]]] = field(default_factory=list)
+    uploads: dict[str, Future[Outcome]] = field(default_factory=dict)
     error: Exception | None = None
 
     def abandon(self) -> None:
         """Give it up: what has not begun never will, what has is waited for."""
-        for _, future in self.uploads:
+        for future in self.uploads.values():
             future.cancel()
-        for _, future in self.uploads:
+        for future in self.uploads.values():
             if not future.cancelled():
                 future.exception()
-        self.opened.close()
+        try:
+            self.opened.close()
+        except Exception:
+            log.exception("after item %s its processor could not clean up", self.item.name)
 
 
 def do_batch(batch: Batch, kit: Kit, hold: Callable[[int], None] = lambda index: None) -> BatchResult:
@@ -115,17 +118,22 @@ class _Run:
         keys = []
         for item in self._batch.items:
             try:
-                keys.append(self._kit.keys.key(item))
-            except ItemError:
-                continue  # it fails with this reason when its turn comes
-        return listed_sizes(self._kit.store, keys)
+                keys.append(self._key(item))
+            except Exception as error:  # noqa: BLE001 - whatever a plugin raises; the item fails when its turn comes
+                log.debug("no key yet for %s: %s", item.name, error)
+        return found_by_listing(self._kit.store, keys)
+
+    def _key(self, item: Item, fields: Mapping[str, str | int] | None = None) -> str:
+        key = self._kit.keys.key(item, fields)
+        self._kit.store.check_key(key)
+        return key
 
     def run(self) -> BatchResult:
         at_once = 1 if self._alone else 2 * self._kit.threads
         try:
             for index, item in enumerate(self._batch.items):
                 self._kit.watch.wait_while_paused()
-                self._on_their_way.append(self._begin(_InHand(index, item)))
+                self._on_their_way.append(self._begin(index, item))
                 while len(self._on_their_way) >= at_once:
                     self._finish(self._on_their_way.popleft())
             while self._on_their_way:
@@ -136,26 +144,36 @@ class _Run:
             self._kit.watch.take("")
         return self._result
 
-    def _begin(self, hand: _InHand) -> _InHand:
-        """Ask the processors for the item's uploads, and send each on its way."""
-        self._kit.watch.take(hand.item.name)
-        kills = self._batch.kills.get(hand.index, 0)
-        if kills >= KILLS_ALLOWED:
-            hand.error = _killer(kills + 1)
-            return hand
-        if self._alone:
-            self._hold(hand.index)
-        return self._attempt(hand, lambda: self._open_and_send(hand))
-
-    def _attempt(self, hand: _InHand, step: Callable[[], None]) -> _InHand:
-        """Take a step with an item; what goes wrong is the item's failure, with its reason."""
+    @contextmanager
+    def _faults_of(self, hand: _InHand) -> Iterator[None]:
+        """What goes wrong in here is the item's failure, with its reason."""
         try:
-            step()
+            yield
         except NOT_THE_ITEMS:
             hand.abandon()
             raise
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises
             hand.error = hand.error or error
+
+    def _begin(self, index: int, item: Item) -> _InHand:
+        """Ask the processors for the item's uploads, and send each on its way."""
+        hand = _InHand(index, item)
+        self._kit.watch.take(item.name)
+        kills = self._batch.kills.get(index, 0)
+        if kills >= KILLS_ALLOWED:
+            hand.error = _killer(kills + 1)
+            return hand
+        if self._alone:
+            self._hold(index)
+        with self._faults_of(hand):
+            self._open_and_send(hand)
+        return hand
+
+    def _begin_without_source(self, index: int, item: Item, source: str, error: SourceMissing) -> _InHand:
+        """An item that has no source: what its processor makes of that."""
+        hand = _InHand(index, item, source, has_no_source=True)
+        with self._faults_of(hand):
+            self._send(hand, self._kit.processors.tile.without_source(item, error), None)
         return hand
 
     def _open_and_send(self, hand: _InHand) -> None:
@@ -165,73 +183,90 @@ class _Run:
         hand.source = processors.path.path(item)
         path = hand.opened.enter_context(processors.path.open(hand.source))
         origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
-        self._send(hand, processors.tile.uploads(Source(item, path, origin)))
+        self._send(hand, processors.tile.uploads(Source(item, path, origin)), path)
 
-    def _send(self, hand: _InHand, uploads: Iterable[Upload]) -> None:
-        kit = self._kit
+    def _send(self, hand: _InHand, uploads: Iterable[Upload], path: Path | None) -> None:
+        """Hand each upload to a thread. ``path`` is the file behind the item."""
+        item = hand.item
         for upload in uploads:
-            key = kit.keys.key(hand.item, upload.fields)
+            _check_kinds(upload)
+            key = self._key(item, upload.fields)
             if key in self._keys_taken:
                 whose = "another upload of it" if self._keys_taken[key] == hand.index else "another item"
                 raise KeyConflict(
                     f"{whose} has the key {key!r} too", hint="make destination.key tell them apart"
                 )
+            is_items_own = isinstance(item, FileItem) and upload.body == path
+            size_bytes = item.size_bytes if is_items_own else None
+            task = Task(item, key, upload, self._existing.get(key), self._alone, size_bytes)
+            hand.uploads[key] = self._kit.uploader.begin(self._kit.executor, task)
             self._keys_taken[key] = hand.index
-            future = kit.executor.submit(kit.uploader.store, hand.item, key, upload, self._existing)
-            hand.uploads.append((upload, future))
 
     def _finish(self, hand: _InHand) -> None:
-        """Wait for the item's uploads, and note what became of it."""
-        outcomes: list[tuple[Upload, Outcome]] = []
-        for upload, future in hand.uploads:
-            self._attempt(hand, partial(_collect, outcomes, upload, future))
-        hand.opened.close()
-        error = hand.error
-        if isinstance(error, SourceMissing | SourceUnreadable) and self._may_be_better_now(hand):
-            self._keys_taken = {key: i for key, i in self._keys_taken.items() if i != hand.index}
-            self._finish(self._begin(_InHand(hand.index, hand.item, again=True)))
-        elif isinstance(error, SourceMissing) and not hand.uploads:
-            self._without_source(hand, error)
-        elif error is not None:
-            self._result.fail(hand.index, hand.source, error)
-            self._kit.watch.count(1, 0)
-        else:
+        """Wait for the item's uploads, and note what became of it.
+
+        Where its source failed it is tried once more, and as often as the whole source was away meanwhile: a drive
+        that drops out may fail an item and be back before anybody looks.
+        """
+        was_tried_again = False
+        while True:
+            outcomes = self._outcomes(hand)
+            error = hand.error
+            if isinstance(error, SourceMissing | SourceUnreadable) and (
+                self._waited_for_sources() or not was_tried_again
+            ):
+                was_tried_again = True
+                for key in hand.uploads:
+                    del self._keys_taken[key]
+                hand = self._begin(hand.index, hand.item)
+            elif isinstance(error, SourceMissing) and not hand.uploads and not hand.has_no_source:
+                hand = self._begin_without_source(hand.index, hand.item, hand.source, error)
+            else:
+                break
+        if error is None:
             self._result.succeed(hand.item, hand.source, outcomes)
-            self._kit.watch.count(1, 0)
-
-    def _may_be_better_now(self, hand: _InHand) -> bool:
-        """Whether to try an item again: its source may have failed while all were away, as one with a drive that
-        dropped out, so it is tried once more when they are there."""
-        return self._waited_for_sources() or not hand.again
-
-    def _without_source(self, hand: _InHand, error: SourceMissing) -> None:
-        """An item that has no source: what its processor makes of that."""
-        instead = _InHand(hand.index, hand.item, hand.source, again=True)
-        processor = self._kit.processors.tile
-        self._attempt(instead, lambda: self._send(instead, processor.without_source(hand.item, error)))
-        if not instead.uploads and isinstance(instead.error, SourceMissing):
-            self._result.fail(hand.index, hand.source, error)
-            self._kit.watch.count(1, 0)
         else:
-            self._finish(instead)
+            self._result.fail(hand.index, hand.source, error)
+        self._kit.watch.count(1, 0)
+
+    def _outcomes(self, hand: _InHand) -> list[Outcome]:
+        """What became of the item's uploads, when all have come to an end."""
+        outcomes: list[Outcome] = []
+        for future in hand.uploads.values():
+            with self._faults_of(hand):
+                outcomes.append(future.result())
+        with self._faults_of(hand):
+            hand.opened.close()
+        return outcomes
 
     def _waited_for_sources(self) -> bool:
         """Wait while the whole source is away (unmounted, say). False where it is there: only the item is missing."""
         waited = False
-        while True:
-            try:
-                self._kit.processors.path.check()
-            except ConfigError as trouble:
-                log.warning("waiting for the source: %s", trouble.what)
-                waited = True
-                self._kit.watch.take(f"waiting for the source: {trouble.what}")
-                self._kit.watch.sleep(SOURCE_WAIT_S)
-            else:
-                return waited
+        while (trouble := self._trouble_with_sources()) is not None:
+            waited = True
+            log.warning("waiting for the source: %s", trouble)
+            self._kit.watch.take(f"waiting for the source: {trouble}")
+            self._kit.watch.sleep(SOURCE_WAIT_S)
+        return waited
+
+    def _trouble_with_sources(self) -> str | None:
+        """Why the whole source is away, or None where it is there. Its check passed when this process joined."""
+        try:
+            self._kit.processors.path.check()
+        except (Stopped, RedisError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises
+            return error.what if isinstance(error, IngestError) else repr(error)
+        return None
 
 
-def _collect(outcomes: list[tuple[Upload, Outcome]], upload: Upload, future: Future[Outcome]) -> None:
-    outcomes.append((upload, future.result()))
+def _check_kinds(upload: Upload) -> None:
+    """Refuse what would fail later, where it would no longer be this item's fault alone."""
+    if not isinstance(upload.body, bytes | Path):
+        raise TypeError(f"an upload's body is bytes or a Path; this one is {type(upload.body).__name__}")
+    for name, value in upload.metadata.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"an upload's metadata is text; this one has {name!r}: {value!r}")
 
 
 def _killer(times: int) -> ItemError:

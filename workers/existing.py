@@ -11,7 +11,7 @@ from ingest.workers.patience import PatientStore
 PAGE = 1000  # what an S3 server lists at once
 
 
-def listed_sizes(store: PatientStore, keys: Sequence[str]) -> dict[str, ObjectInfo]:
+def found_by_listing(store: PatientStore, keys: Sequence[str]) -> dict[str, ObjectInfo]:
     """Those of ``keys`` that exist, by listing.
 
     The listing leaps: after each page it goes on just before the next key that is wanted, so a batch whose

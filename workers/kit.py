@@ -10,10 +10,10 @@ from typing import TypeVar
 from ingest.config import Settings
 from ingest.job import Job
 from ingest.ledger import Ledger
+from ingest.stores.budget import BytesBudget
 from ingest.stores.limits import LimitedStore
 from ingest.stores.retry import RetryingStore
 from ingest.workers.batch import Kit
-from ingest.workers.budget import BytesBudget
 from ingest.workers.patience import PatientStore, patiently
 from ingest.workers.uploader import Uploader, UploadPolicy
 from ingest.workers.watch import Watch

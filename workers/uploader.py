@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import mimetypes
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ingest.errors import KeyConflict, ObjectExists, SourceChanged, SourceMissing, SourceUnreadable
-from ingest.items import FileItem, Item, item_id
+from ingest.errors import KeyConflict, ObjectExists, SourceChanged
+from ingest.items import Item, item_id
 from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords
-from ingest.workers.budget import BytesBudget
+from ingest.stores.budget import BytesBudget
+from ingest.stores.hashing import hashed
+from ingest.stores.source import opened, read_piece, read_steady, size_of
 from ingest.workers.patience import PatientStore
 from ingest.workers.watch import Watch
 
 HASH_PIECE_BYTES = 4 << 20
+TRIES = 2
+"""How often a put is tried whose key is taken by what is gone when it is looked at."""
 _MEDIA_TYPES = mimetypes.MimeTypes(filenames=())
 
 
@@ -32,8 +35,11 @@ class UploadPolicy:
         on_existing: ``skip``, ``overwrite`` or ``fail``.
         large_bytes: from this size on a file is hashed first and then streamed.
         if_absent: the store refuses to overwrite where it is asked to.
-        knows_writer: the store gives back who wrote an object.
-        was_empty: nothing was at the destination when the job began.
+        knows_writer: the store gives back who wrote an object. Where it does not, an equal object that was found
+            is another's, and skipped, as it may be: work done twice then counts as skipped, and two jobs
+            that store the same files never take each other's for their own.
+        was_empty: nothing was at the destination when the job began. Where the writer is not known, ``fail``
+            then does not refuse an equal object, which this job may have stored itself.
     """
 
     job_id: str
@@ -46,7 +52,10 @@ class UploadPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an upload: it is stored under its key now, by this job or before."""
+    """What became of an upload: it is stored under its key now, by this job or before.
+
+    ``metadata`` is the upload's own, for the manifest.
+    """
 
     key: str
     size_bytes: int
@@ -55,6 +64,40 @@ class Outcome:
     content_type: str
     status: Literal["stored", "skipped"]
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An upload as it is handed to a thread.
+
+    Attributes:
+        item: whose it is.
+        key: where it goes.
+        upload: the processor's.
+        listed: what a listing found under the key.
+        again: its batch is done for the second time or later.
+        listed_bytes: the size that its file had when it was listed, where the file is the item's own.
+    """
+
+    item: Item
+    key: str
+    upload: Upload
+    listed: ObjectInfo | None = None
+    again: bool = False
+    listed_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """What a task makes: its key, what is stored with it, and its size."""
+
+    key: str
+    size_bytes: int
+    meta: ObjectMeta
+    again: bool
+
+    def outcome(self, status: Literal["stored", "skipped"], etag: str | None) -> Outcome:
+        return Outcome(self.key, self.size_bytes, self.meta.sha256, etag, self.meta.content_type, status)
 
 
 class Uploader:
@@ -74,8 +117,30 @@ class Uploader:
         self._watch = watch
         self._records = records
 
-    def store(self, item: Item, key: str, upload: Upload, existing: Mapping[str, ObjectInfo]) -> Outcome:
-        """Store an upload under its key; ``existing`` is what a listing found there.
+    def begin(self, executor: Executor, task: Task) -> Future[Outcome]:
+        """Let a thread store an upload, as soon as there is room for its bytes.
+
+        The waiting is done here, and never in the threads: whatever holds room is on its way to being stored.
+
+        Raises:
+            SourceMissing, SourceChanged, SourceUnreadable: the file behind it.
+            Stopped: the work was asked to stop.
+        """
+        body = task.upload.body
+        size_bytes = len(body) if isinstance(body, bytes) else _size_of(body, task.listed_bytes)
+        is_streamed = not isinstance(body, bytes) and size_bytes >= self._policy.large_bytes
+        held_bytes = 0 if is_streamed else size_bytes
+        self._budget.acquire(held_bytes, self._watch.check)
+        try:
+            future = executor.submit(self._streamed if is_streamed else self._whole, task, size_bytes)
+        except BaseException:
+            self._budget.release(held_bytes)
+            raise
+        future.add_done_callback(lambda _: self._budget.release(held_bytes))
+        return future
+
+    def _whole(self, task: Task, size_bytes: int) -> Outcome:
+        """Store what fits into memory.
 
         May be repeated: where this job stored the same bytes for the same item before, that counts as stored.
 
@@ -84,45 +149,94 @@ class Uploader:
             SourceMissing, SourceChanged, SourceUnreadable: the file behind it.
             Stopped: the work was asked to stop.
         """
-        content_type = upload.content_type or _MEDIA_TYPES.guess_type(key)[0] or "application/octet-stream"
-        if isinstance(upload.body, bytes):
-            return self._store_bytes(item, key, upload.body, content_type, existing)
-        listed_bytes = item.size_bytes if isinstance(item, FileItem) and not upload.fields else None
-        size_bytes = _size_of(upload.body, listed_bytes)
-        if size_bytes >= self._policy.large_bytes:
-            return self._store_large(item, key, upload.body, content_type, existing)
-        with self._budget.held(size_bytes, self._watch.check):
-            body = read_steady(upload.body, size_bytes)
-            return self._store_bytes(item, key, body, content_type, existing)
+        given = task.upload.body
+        body = given if isinstance(given, bytes) else read_steady(given, size_bytes)
+        made = self._object(task, hashlib.sha256(body).hexdigest(), len(body))
 
-    def _store_bytes(
-        self, item: Item, key: str, body: bytes, content_type: str, existing: Mapping[str, ObjectInfo]
-    ) -> Outcome:
-        meta = self._meta(item, hashlib.sha256(body).hexdigest(), content_type)
-        found = self._settle(item, key, len(body), meta, existing.get(key))
-        if found is not None:
-            return found
-        try:
-            stored = self._store.put(key, body, meta, if_absent=self._guarded)
-        except ObjectExists:
-            return self._lost_race(item, key, len(body), meta)
-        self._watch.count(0, len(body))
-        return _stored(stored, meta)
+        def put() -> Stored:
+            stored = self._store.put(made.key, body, made.meta, if_absent=self._guarded)
+            self._watch.count(0, len(body))
+            return stored
 
-    def _store_large(
-        self, item: Item, key: str, path: Path, content_type: str, existing: Mapping[str, ObjectInfo]
+        return self._stored(task, made, self._found(task, ask=False), put)
+
+    def _streamed(self, task: Task, size_bytes: int) -> Outcome:
+        """Store a large file, as :meth:`_whole`; it is hashed first."""
+        path = task.upload.body
+        assert isinstance(path, Path)
+        sha256, size_bytes = hashed(_pieces(path), self._watch.check)
+        made = self._object(task, sha256, size_bytes)
+
+        def put() -> Stored:
+            transfer = Transfer(self._records, self._watch.check, self._sent(task.item.name, size_bytes))
+            return self._store.put_file(made.key, path, made.meta, if_absent=self._guarded, transfer=transfer)
+
+        return self._stored(task, made, self._found(task, ask=True), put)
+
+    def _object(self, task: Task, sha256: str, size_bytes: int) -> _Object:
+        known = task.upload.content_type or _MEDIA_TYPES.guess_type(task.key)[0]
+        whose = {"ingest-item": f"{self._policy.job_id}/{item_id(task.item)}"}
+        meta = ObjectMeta(sha256, known or "application/octet-stream", whose)
+        return _Object(task.key, size_bytes, meta, task.again)
+
+    def _found(self, task: Task, *, ask: bool) -> ObjectInfo | None:
+        """What is under the key already, as far as that is worth a question: a large file is not sent in vain."""
+        if self._policy.on_existing != "overwrite":
+            return task.listed or (self._store.stat(task.key) if ask else None)
+        # A key made of what its processor found may be another item's too, which no listing of items could tell.
+        return self._store.stat(task.key) if task.upload.fields and self._policy.knows_writer else None
+
+    def _stored(
+        self, task: Task, made: _Object, there: ObjectInfo | None, put: Callable[[], Stored]
     ) -> Outcome:
-        sha256, size_bytes = self._hash_file(path)
-        meta = self._meta(item, sha256, content_type)
-        found = self._settle(item, key, size_bytes, meta, existing.get(key) or self._ask(key))
-        if found is not None:
-            return found
-        transfer = Transfer(self._records, self._watch.check, self._sent(item.name, size_bytes))
-        try:
-            stored = self._store.put_file(key, path, meta, if_absent=self._guarded, transfer=transfer)
-        except ObjectExists:
-            return self._lost_race(item, key, size_bytes, meta)
-        return _stored(stored, meta)
+        """Put it, unless what is there, or appears meanwhile, is the same."""
+        found, tries = self._settle(made, there), 0
+        while found is None:
+            tries += 1
+            try:
+                stored = put()
+            except ObjectExists:
+                found = self._settle(made, self._store.stat(made.key))
+                if found is None and tries == TRIES:
+                    raise KeyConflict(
+                        f"{made.key!r} appeared and vanished while it was being stored"
+                    ) from None
+            else:
+                found = made.outcome("stored", stored.etag)
+        return replace(found, metadata=task.upload.metadata)
+
+    def _settle(self, made: _Object, there: ObjectInfo | None) -> Outcome | None:
+        """What the object that is there under the key means: equal content is an outcome, other a conflict.
+
+        None where there is none, or it may be overwritten.
+        """
+        policy = self._policy
+        info = there if there is None or there.sha256 is not None else self._store.stat(made.key)
+        if info is None:
+            return None
+        writer = info.metadata.get("ingest-item", "")
+        is_ours = writer == made.meta.metadata["ingest-item"]
+        if writer.startswith(f"{policy.job_id}/") and not is_ours:
+            raise KeyConflict(
+                f"another item of this job was stored under {made.key!r} already",
+                hint="make destination.key tell them apart, for example with {path}",
+            )
+        if policy.on_existing == "overwrite":
+            return None
+        is_same_size = info.size_bytes == made.size_bytes
+        if is_same_size and info.sha256 is None:  # another tool stored it, or the server has forgotten
+            info = replace(info, sha256=self._store.sha256(made.key))
+        if not is_same_size or info.sha256 != made.meta.sha256:
+            raise KeyConflict(
+                f"{made.key!r} exists with other content ({_facts(info)}; this item has {made.size_bytes} bytes)",
+                hint="set destination.on_existing to 'overwrite' to replace it, or another destination.key",
+            )
+        may_be_ours = is_ours or (not policy.knows_writer and (policy.was_empty or made.again))
+        if policy.on_existing == "fail" and not may_be_ours:
+            raise KeyConflict(
+                f"{made.key!r} exists already, with the same content, and destination.on_existing is 'fail'"
+            )
+        return made.outcome("stored" if is_ours else "skipped", info.etag)
 
     def _sent(self, name: str, size_bytes: int) -> Callable[[int], None]:
         """What reports how much of a large file is stored."""
@@ -140,72 +254,6 @@ class Uploader:
     def _guarded(self) -> bool:
         return self._policy.if_absent and self._policy.on_existing != "overwrite"
 
-    def _meta(self, item: Item, sha256: str, content_type: str) -> ObjectMeta:
-        return ObjectMeta(sha256, content_type, {"ingest-item": f"{self._policy.job_id}/{item_id(item)}"})
-
-    def _ask(self, key: str) -> ObjectInfo | None:
-        return None if self._policy.on_existing == "overwrite" else self._store.stat(key)
-
-    def _settle(
-        self, item: Item, key: str, size_bytes: int, meta: ObjectMeta, listed: ObjectInfo | None
-    ) -> Outcome | None:
-        """What the object that is there under the key means: equal content is an outcome, other a conflict.
-
-        None where there is none, or it may be overwritten.
-        """
-        if listed is None or self._policy.on_existing == "overwrite":
-            return None
-        info = listed if listed.sha256 is not None else self._store.stat(key)
-        if info is None:
-            return None
-        mine = info.metadata.get("ingest-item", "")
-        ours = mine == meta.metadata["ingest-item"] or (
-            not self._policy.knows_writer and self._policy.was_empty
-        )
-        if mine.startswith(f"{self._policy.job_id}/") and not ours:
-            raise KeyConflict(
-                f"another item of this job was stored under {key!r} already",
-                hint="make destination.key tell them apart, for example with {path}",
-            )
-        same_size = info.size_bytes == size_bytes
-        if same_size and info.sha256 is None:  # another tool stored it, or the server has forgotten
-            info = replace(info, sha256=self._store.sha256(key))
-        if not same_size or info.sha256 != meta.sha256:
-            raise KeyConflict(
-                f"{key!r} exists with other content ({_facts(info)}; this item has {size_bytes} bytes)",
-                hint="set destination.on_existing to 'overwrite' to replace it, or another destination.key",
-            )
-        if self._policy.on_existing == "fail" and not ours:
-            raise KeyConflict(
-                f"{key!r} exists already, with the same content, and destination.on_existing is 'fail'"
-            )
-        status: Literal["stored", "skipped"] = "stored" if ours else "skipped"
-        return Outcome(key, size_bytes, meta.sha256, info.etag, meta.content_type, status)
-
-    def _lost_race(self, item: Item, key: str, size_bytes: int, meta: ObjectMeta) -> Outcome:
-        """The outcome where an object appeared since it was looked for."""
-        info = self._store.stat(key)
-        found = info and self._settle(item, key, size_bytes, meta, info)
-        if not found:
-            raise KeyConflict(f"{key!r} appeared and vanished while it was being stored")
-        return found
-
-    def _hash_file(self, path: Path) -> tuple[str, int]:
-        sha256, size_bytes = hashlib.sha256(), 0
-        try:
-            with path.open("rb") as file:
-                while piece := file.read(HASH_PIECE_BYTES):
-                    sha256.update(piece)
-                    size_bytes += len(piece)
-                    self._watch.check()
-        except OSError as error:
-            raise _source_error(path, error) from None
-        return sha256.hexdigest(), size_bytes
-
-
-def _stored(stored: Stored, meta: ObjectMeta) -> Outcome:
-    return Outcome(stored.key, stored.size_bytes, meta.sha256, stored.etag, meta.content_type, "stored")
-
 
 def _facts(info: ObjectInfo) -> str:
     known = f", SHA-256 {info.sha256[:12]}…" if info.sha256 else ", no SHA-256 recorded"
@@ -213,10 +261,7 @@ def _facts(info: ObjectInfo) -> str:
 
 
 def _size_of(path: Path, listed_bytes: int | None) -> int:
-    try:
-        size_bytes = path.stat().st_size
-    except OSError as error:
-        raise _source_error(path, error) from None
+    size_bytes = size_of(path)
     if listed_bytes is not None and size_bytes != listed_bytes:
         raise SourceChanged(
             f"it had {listed_bytes} bytes when it was listed and has {size_bytes} now",
@@ -225,31 +270,7 @@ def _size_of(path: Path, listed_bytes: int | None) -> int:
     return size_bytes
 
 
-def read_steady(path: Path, size_bytes: int) -> bytes:
-    """All of a file that has ``size_bytes``, and that does not change while it is read.
-
-    Raises:
-        SourceChanged: it has another size, or was written to meanwhile.
-        SourceMissing, SourceUnreadable: it cannot be read.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            before = os.fstat(descriptor)
-            body = os.read(descriptor, size_bytes + 1)
-            while len(body) < size_bytes and (more := os.read(descriptor, size_bytes + 1 - len(body))):
-                body += more
-            after = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise _source_error(path, error) from None
-    if len(body) != size_bytes or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-        raise SourceChanged("it changed while it was read", hint="retry when nothing writes to it any more")
-    return body
-
-
-def _source_error(path: Path, error: OSError) -> SourceMissing | SourceUnreadable:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return SourceMissing(f"{path} is not there any more")
-    return SourceUnreadable(f"{path} cannot be read: {error.strerror}")
+def _pieces(path: Path) -> Iterator[bytes]:
+    with opened(path) as file:
+        while piece := read_piece(file, HASH_PIECE_BYTES, path):
+            yield piece

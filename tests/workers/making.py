@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ingest.handle import make_context
 from ingest.items import FileItem
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
-from ingest.stores.base import ObjectMeta, Store, Stored, Transfer
+from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer
 from ingest.stores.budget import BytesBudget
 from ingest.stores.local import LocalStore
 from ingest.stores.wrapping import WrappedStore
@@ -128,6 +128,36 @@ def bench(
         made.append(Bench(root, stored, kit))
         yield made[0]
     processors.close()
+
+
+class Remembering(WrappedStore):
+    """A folder that gives an object's metadata back, as S3 does; for ``knows_writer``."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.metas: dict[str, ObjectMeta] = {}
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        stored = self._store.put(key, body, meta, if_absent=if_absent)
+        self.metas[key] = meta
+        return stored
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Stored:
+        stored = self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+        self.metas[key] = meta
+        return stored
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        info = self._store.stat(key)
+        return info and replace(info, metadata=self.metas[key].metadata if key in self.metas else {})
 
 
 class FaultyStore(WrappedStore):

@@ -2,10 +2,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ingest.errors import RedisUnreachable, Stopped, StoreRefused, StoreUnreachable
+from ingest.errors import (
+    KeyInvalid,
+    ObjectExists,
+    RedisUnreachable,
+    Stopped,
+    StoreRefused,
+    StoreUnreachable,
+)
 from ingest.items import FileItem
 from ingest.ledger import State
 from ingest.presence import Orders
@@ -15,7 +23,7 @@ from ingest.workers import batch as batch_module
 from ingest.workers import patience
 from ingest.workers.batch import Batch, do_batch
 from ingest.workers.watch import Watch
-from tests.workers.making import LARGE_BYTES, FaultyStore, bench, local_store
+from tests.workers.making import LARGE_BYTES, FaultyStore, Remembering, bench, local_store
 
 PLUGIN = '''
 from ingest.processors import TileProcessor, Upload
@@ -32,6 +40,50 @@ class Twice(TileProcessor):
 class Nothing(TileProcessor):
     def uploads(self, source):
         yield from ()
+
+class Renamed(TileProcessor):
+    def uploads(self, source):
+        yield Upload(source.path, fields={"name": "same"})
+
+class Odd(TileProcessor):
+    """What no plugin should do, each in an item of its own."""
+
+    def suffix(self, item):
+        if item.name == "suffix":
+            raise ZeroDivisionError("a plugin's fault")
+
+    def uploads(self, source):
+        if source.item.name == "metadata":
+            yield Upload(b"x", metadata={"n": 1})
+        elif source.item.name == "body":
+            yield Upload("text")
+        elif source.item.name == "converted":
+            (source.path.parent.parent / "converted").write_bytes(b"of another size than it had")
+            yield Upload(source.path.parent.parent / "converted")
+        else:
+            yield Upload(source.path)
+
+class Many(TileProcessor):
+    """A hundred uploads an item, as bytes; ``alive`` counts those that are in memory."""
+
+    alive = most = 0
+
+    def uploads(self, source):
+        for number in range(100):
+            yield Upload(Body(1000), fields={"suffix": f".{number}"})
+
+class Mixed(TileProcessor):
+    def uploads(self, source):
+        yield Upload(source.path, fields={"suffix": ".file"})
+        yield Upload(bytes(900), fields={"suffix": ".bytes"})
+
+class Body(bytes):
+    def __init__(self, size_bytes):
+        Many.alive += 1
+        Many.most = max(Many.most, Many.alive)
+
+    def __del__(self):
+        Many.alive -= 1
 '''
 
 
@@ -111,7 +163,14 @@ class TestItems:
             assert b.objects() == {"same": b"first"}
 
     def test_may_have_several_uploads(self, tmp_path: Path, plugins: str) -> None:
-        with bench(tmp_path, key="{stem}{suffix}", tile_processor={"class": f"{plugins}.Twice"}) as b:
+        store = Remembering(local_store(tmp_path / "stored"))
+        named: Any = {
+            "store": store,
+            "key": "{stem}{suffix}",
+            "tile_processor": {"class": f"{plugins}.Twice"},
+            "knows_writer": True,
+        }
+        with bench(tmp_path, **named) as b:
             items = (b.put("good", b"x"), b.put("bad", b"y"))
 
             result = do_batch(Batch(0, items), b.kit)
@@ -124,11 +183,62 @@ class TestItems:
 
             # When it is done again, then it counts the same
             b.kit.processors.tile.close()
-        with bench(
-            tmp_path, key="{stem}{suffix}", tile_processor={"class": f"{plugins}.Twice"}, was_empty=True
-        ) as b:
+        with bench(tmp_path, **named) as b:
             again = do_batch(Batch(0, items, attempt=2), b.kit)
             assert again.counters == result.counters
+
+    def test_of_a_faulty_plugin_fail_alone(self, tmp_path: Path, plugins: str) -> None:
+        with bench(tmp_path, tile_processor={"class": f"{plugins}.Odd"}) as b:
+            for name in ("body", "converted", "fine", "metadata", "suffix"):
+                b.put(name)
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert {f.item.name: f.error for f in result.failures.values()} == {
+                "body": "TypeError",
+                "metadata": "TypeError",
+                "suffix": "ZeroDivisionError",
+            }
+            assert sorted(b.objects()) == ["converted", "fine"]
+
+    def test_that_are_bytes_are_not_all_held_at_once(self, tmp_path: Path, plugins: str) -> None:
+        named: Any = {"key": "{stem}{suffix}", "tile_processor": {"class": f"{plugins}.Many"}}
+        with bench(tmp_path, bytes_in_flight=5000, threads=2, **named) as b:
+            for name in "abc":
+                b.put(name)
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert (result.counters["done"], result.counters["objects"]) == (3, 300)
+            many: Any = type(b.kit.processors.tile)
+            assert many.most <= 5 + 1 + 2, (
+                "what is allowed, one being made, and one that each thread just lets go"
+            )
+
+    def test_of_files_and_bytes_never_wait_for_each_other(self, tmp_path: Path, plugins: str) -> None:
+        named: Any = {"key": "{stem}{suffix}", "tile_processor": {"class": f"{plugins}.Mixed"}}
+        with bench(tmp_path, bytes_in_flight=1000, threads=3, **named) as b:
+            for number in range(40):
+                b.put(f"{number}", bytes(900))
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert (result.counters["done"], result.counters["objects"]) == (40, 80)
+
+    def test_with_a_key_that_the_store_cannot_hold_fail_alone(self, tmp_path: Path) -> None:
+        class Narrow(WrappedStore):
+            def check_key(self, key: str) -> None:
+                if len(key) > 9:
+                    raise KeyInvalid("its key is too long there")
+
+        with bench(tmp_path, Narrow(local_store(tmp_path / "stored"))) as b:
+            b.put("short")
+            b.put("much too long")
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert [f.error for f in result.failures.values()] == ["KeyInvalid"]
+            assert [*b.objects()] == ["short"]
 
     def test_without_uploads_are_skipped(self, tmp_path: Path, plugins: str) -> None:
         with bench(tmp_path, tile_processor={"class": f"{plugins}.Nothing"}) as b:
@@ -181,6 +291,42 @@ class TestExisting:
             assert (result.counters["done"], result.counters["objects"]) == (1, 1)
             assert b.objects() == {"x": bytes(size_bytes)}
 
+    def test_of_another_item_of_the_job_is_not_overwritten(
+        self, tmp_path: Path, plugins: str, size_bytes: int, listed: bool
+    ) -> None:
+        """Their keys are made of what their processor found, and they are in different batches."""
+        named: Any = {
+            "key": "{name}",
+            "tile_processor": {"class": f"{plugins}.Renamed"},
+            "knows_writer": True,
+        }
+        store = Remembering(local_store(tmp_path / "stored"))
+        with bench(tmp_path, store, on_existing="overwrite", list_existing=listed, **named) as b:
+            first, second = b.put("a", b"1" * size_bytes), b.put("b", b"2" * size_bytes)
+            assert do_batch(Batch(0, [first]), b.kit).failures == {}
+
+            result = do_batch(Batch(1, [second]), b.kit)
+
+            assert "another item of this job" in result.failures[0].reason
+            assert b.objects() == {"same": b"1" * size_bytes}
+            # but it may itself be done again, and what others stored is overwritten
+            assert do_batch(Batch(0, [first], attempt=2), b.kit).counters["done"] == 1
+            store.metas.clear()
+            assert do_batch(Batch(1, [second]), b.kit).counters["done"] == 1
+            assert b.objects() == {"same": b"2" * size_bytes}
+
+    def test_that_vanishes_when_it_is_looked_at_is_tried_again(
+        self, tmp_path: Path, size_bytes: int, listed: bool
+    ) -> None:
+        store = FaultyStore(local_store(tmp_path / "stored"), ObjectExists("it is being written"))
+        with bench(tmp_path, store, list_existing=listed) as b:
+            b.put("x", bytes(size_bytes))
+
+            assert do_batch(b.batch(), b.kit).counters["done"] == 1
+            store.faults = [ObjectExists("it is being written")] * 2
+            (b.stored / "x").unlink()
+            assert "vanished" in do_batch(b.batch(), b.kit).failures[0].reason
+
     @pytest.mark.parametrize("same", [True, False])
     def test_fails_where_asked(self, tmp_path: Path, size_bytes: int, listed: bool, same: bool) -> None:
         with bench(tmp_path, list_existing=listed, on_existing="fail") as b:
@@ -196,7 +342,8 @@ class TestExisting:
     def test_that_this_batch_stored_before_counts_as_stored(
         self, tmp_path: Path, size_bytes: int, listed: bool
     ) -> None:
-        with bench(tmp_path, list_existing=listed, on_existing="fail", was_empty=True) as b:
+        store = Remembering(local_store(tmp_path / "stored"))
+        with bench(tmp_path, store, list_existing=listed, on_existing="fail", knows_writer=True) as b:
             for number in range(5):
                 b.put(f"x{number}", bytes(size_bytes))
             first = do_batch(b.batch(), b.kit)
@@ -206,6 +353,23 @@ class TestExisting:
             assert again.counters == first.counters
             assert again.failures == {}
             assert {row.status for row in again.rows} == {"stored"}
+
+    @pytest.mark.parametrize("was_empty", [True, False])
+    @pytest.mark.parametrize("on_existing", ["skip", "fail"])
+    def test_whose_writer_nobody_knows_is_never_taken_for_this_jobs(
+        self, tmp_path: Path, size_bytes: int, listed: bool, was_empty: bool, on_existing: str
+    ) -> None:
+        """Two jobs that began on the same empty folder: cancelling one deletes what counts as stored by it."""
+        with bench(tmp_path, list_existing=listed, on_existing=on_existing, was_empty=was_empty) as b:
+            for number in range(5):
+                b.put(f"x{number}", bytes(size_bytes))
+            do_batch(b.batch(), b.kit)
+
+            again = do_batch(b.batch(attempt=2), b.kit)
+
+            assert again.failures == {}
+            assert (again.counters["done"], again.counters["skipped"]) == (0, 5)
+            assert {row.status for row in again.rows} == {"skipped"}
 
 
 class TestStopped:
@@ -236,7 +400,7 @@ class TestStopped:
             watch.follow(Orders())
             with bench(tmp_path, was_empty=True) as again:
                 result = do_batch(again.batch(attempt=2), again.kit)
-            assert (result.counters["done"], result.counters["skipped"]) == (30, 0)
+            assert (result.counters["done"], result.counters["skipped"]) == (27, 3)
 
     def test_by_a_lost_redis_fails_no_item(self, tmp_path: Path) -> None:
         with bench(tmp_path) as b:
@@ -366,6 +530,44 @@ class TestPatience:
             assert {f.item.name: f.reason for f in result.failures.values()} == {}
             assert len(b.objects()) == 40
             assert result.counters["done"] == 40
+
+    @pytest.mark.parametrize("trouble", [OSError("the drive is gone"), ZeroDivisionError("a fault")])
+    def test_a_check_that_breaks_is_a_source_that_is_away(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+    ) -> None:
+        with bench(tmp_path) as b:
+            b.put("there")
+            gone = FileItem("gone", 1)
+            troubles = [trouble, trouble]
+
+            def check(self: object) -> None:
+                if troubles:
+                    b.put("gone", b"1")
+                    raise troubles.pop()
+
+            monkeypatch.setattr(type(b.kit.processors.path), "check", check)
+
+            result = do_batch(Batch(0, (gone, *b.batch().items)), b.kit)
+
+            assert result.failures == {}
+            assert troubles == []
+
+    def test_a_drive_that_is_not_mounted_is_waited_for(self, tmp_path: Path) -> None:
+        """Its mount point is still there, and empty."""
+        watch = Watch()
+        with bench(tmp_path, watch=watch) as b:
+            b.put("x")
+            batch = b.batch()
+            (b.root / "x").unlink()
+            sleep = watch.sleep
+
+            def mount(seconds: float) -> None:
+                sleep(seconds)
+                b.put("x")
+
+            watch.sleep = mount  # type: ignore[method-assign]
+
+            assert do_batch(batch, b.kit).counters["done"] == 1
 
 
 class _Cancelling(list[str]):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ingest.stores.base import ObjectInfo
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers import existing
-from ingest.workers.existing import listed_sizes
+from ingest.workers.existing import found_by_listing
 from ingest.workers.patience import PatientStore
 from ingest.workers.watch import Watch
 from tests.workers.making import local_store
@@ -72,7 +72,7 @@ def test_it_finds_what_is_there_and_nothing_else(
     wanted = [*others, *known]
     before, existing.PAGE = existing.PAGE, page
     try:
-        found = listed_sizes(patient(Counting(local_store(root))), wanted)
+        found = found_by_listing(patient(Counting(local_store(root))), wanted)
     finally:
         existing.PAGE = before
 
@@ -90,11 +90,11 @@ def test_neighbours_cost_one_listing_and_strangers_one_each(
 
     near = Counting(local_store(root))
     neighbours = [f"1/{n:04}.png" for n in range(200, 260)]
-    assert len(listed_sizes(patient(near), neighbours)) == 60
+    assert len(found_by_listing(patient(near), neighbours)) == 60
     assert near.listings == 1
 
     far = Counting(local_store(root))
     strangers = ["0/0007.png", "1/0300.png", "2/0499.png", "2/none.png"]
-    assert sorted(listed_sizes(patient(far), strangers)) == [key for key in strangers if key in sizes]
+    assert sorted(found_by_listing(patient(far), strangers)) == [key for key in strangers if key in sizes]
     assert far.listings <= len(strangers)
-    assert listed_sizes(patient(far), []) == {}
+    assert found_by_listing(patient(far), []) == {}

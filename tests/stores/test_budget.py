@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ingest.errors import Stopped
-from ingest.workers.budget import BytesBudget
+from ingest.stores.budget import BytesBudget
 
 
 def test_it_is_never_overdrawn_and_all_come_through() -> None:
