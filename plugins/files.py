@@ -88,14 +88,17 @@ class Folder(PathProcessor[FolderParams]):
         return os.path.realpath(self._root)
 
     def check(self) -> None:
-        """Look whether the folder is there and can be listed, and whether the job is over files."""
+        """Look whether the folder is there, can be listed and has something in it, and whether the job is over files.
+
+        An empty one is a drive that is not mounted: its listing would come to its end at once, and count for whole.
+        """
         if self.context.grid is not None:
             raise ConfigError(
                 "folder lists files; it does not know the file of a tile",
                 place="path_processor.class",
                 hint="for a job of type 'tiles' take z_stack or catmaid_files",
             )
-        check_folder(self._root)
+        check_folder(self._root, may_be_empty=False)
 
     def paths(self, after: str | None = None) -> Iterator[FileItem]:
         """The files, lazily: only the entries of one folder at each depth are held in memory."""

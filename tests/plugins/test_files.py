@@ -303,7 +303,14 @@ class TestPath:
 
 class TestCheck:
     def test_a_folder_is_fine(self, root: Path) -> None:
+        put(root, "a")
         folder(root).check()
+
+    def test_an_empty_one_may_be_where_a_drive_is_not_mounted(self, root: Path) -> None:
+        with pytest.raises(ConfigError, match="is empty") as caught:
+            folder(root).check()
+        assert caught.value.place == "path_processor.params.root_dir"
+        assert caught.value.hint == "is its drive mounted?"
 
     def test_a_missing_one_is_not(self, root: Path) -> None:
         with pytest.raises(ConfigError, match="there is no folder") as caught:
