@@ -18,12 +18,12 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ingest.config import UploadConfig
 from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, Stopped, StoreError
 from ingest.stores.base import Checksum, ObjectMeta, Stored, Transfer
+from ingest.stores.budget import BytesBudget
 from ingest.stores.parts import Part, b64_sha256, composite_etag, list_parts, part_size
 from ingest.stores.source import ensure_unchanged, opened, read_piece
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
@@ -48,7 +48,7 @@ class Multipart:
         self._store = store
         self._part_bytes = upload.part_size_bytes
         at_once = max(2, min(upload.bytes_in_flight // upload.part_size_bytes, upload.threads))
-        self._room = BoundedSemaphore(at_once)
+        self._room = BytesBudget(upload.bytes_in_flight)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="ingest-part")
 
     def put(
@@ -61,12 +61,13 @@ class Multipart:
             if done is not None:
                 return done
         if upload_id is not None and there is not None:
-            try:
-                return self._go_on(
-                    upload_id, there, key, path, size_bytes, meta, transfer, if_absent=if_absent
-                )
-            except _OtherBytes:
-                self._store.abort_upload(key, upload_id)  # its parts are of another state of the file
+            if there:
+                with suppress(_OtherBytes):
+                    return self._go_on(
+                        upload_id, there, key, path, size_bytes, meta, transfer, if_absent=if_absent
+                    )
+            # Its parts, or without any the SHA-256 in its metadata, may be of another state of the file.
+            self._store.abort_upload(key, upload_id)
         upload_id = self._begun(key, meta, transfer)
         return self._go_on(upload_id, {}, key, path, size_bytes, meta, transfer, if_absent=if_absent)
 
@@ -153,8 +154,8 @@ class Multipart:
                 for number in range(1, -(-size_bytes // piece_bytes) + 1):
                     while len(waiting) >= PARTS_AT_ONCE:
                         parts.append(_answer(waiting, upload.transfer))
-                    self._take_room(upload.transfer)
-                    waiting.append(self._started(upload, number, body := read_piece(file, piece_bytes, path)))
+                    body, future = self._started(upload, number, file, piece_bytes, path)
+                    waiting.append(future)
                     sha256.update(body)
                 grown = read_piece(file, 1, path)
             while waiting:
@@ -170,19 +171,20 @@ class Multipart:
         ensure_unchanged("" if grown else sha256.hexdigest(), meta, path)
         return parts
 
-    def _take_room(self, transfer: Transfer) -> None:
-        transfer.check()
-        while not self._room.acquire(timeout=WAIT_S):
-            transfer.check()
-
-    def _started(self, upload: _Upload, number: int, body: bytes) -> Future[Part]:
+    def _started(
+        self, upload: _Upload, number: int, file: BinaryIO, piece_bytes: int, path: Path
+    ) -> tuple[bytes, Future[Part]]:
+        """Read a part, as soon as there is room for it, and let a thread send it."""
+        upload.transfer.check()
+        self._room.acquire(piece_bytes, upload.transfer.check)
         try:
+            body = read_piece(file, piece_bytes, path)
             future = self._threads.submit(upload.part, number, body)
         except BaseException:
-            self._room.release()
+            self._room.release(piece_bytes)
             raise
-        future.add_done_callback(lambda done: self._room.release())
-        return future
+        future.add_done_callback(lambda _: self._room.release(piece_bytes))
+        return body, future
 
     def _complete(
         self, upload: _Upload, parts: list[Part], size_bytes: int, meta: ObjectMeta, *, if_absent: bool
@@ -206,6 +208,9 @@ class Multipart:
         found = self._store.stat(key)
         if found is None or found.size_bytes != size_bytes:
             raise self._store.mismatch(key, f"it has not the {size_bytes} bytes that were sent")
+        if self._store.capabilities.metadata and found.sha256 not in (None, meta.sha256):
+            # It was begun when the file was another, and what was sent since happened to fit the parts that were there.
+            raise self._store.mismatch(key, "the SHA-256 in its metadata is not that of what was sent")
         checksum, etag = self._store.capabilities.checksum, (found.etag or "").strip('"')
         if checksum is Checksum.MD5 and "-" in etag and etag != composite_etag(parts):
             raise self._store.mismatch(key, "its ETag is not that of its parts")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.config import UploadConfig
-from ingest.errors import SourceChanged, Stopped, StoreUnreachable
+from ingest.errors import SourceChanged, SourceUnreadable, Stopped, StoreUnreachable
+from ingest.stores import multipart
 from ingest.stores.base import Store, Transfer
 from ingest.stores.open import open_store
 from ingest.stores.parts import MAX_PARTS, part_size
+from ingest.stores.retry import RetryingStore
 from tests.s3_servers import S3Server, s3_destination
 from tests.stores.helpers import MIB, UPLOAD, Records, large_file, meta_of, probed
 from tests.stores.proxy import Proxy, Request, Response, error, proxied
 
 SIZE = 27 * MIB + 5
 PARTS = 6
+SMALL = UploadConfig(
+    multipart_threshold_bytes=5 * MIB, part_size_bytes=5 * MIB, bytes_in_flight=10 * MIB, threads=32
+)
 
 
 @pytest.fixture(params=["rclone", "moto"])
@@ -102,6 +109,51 @@ def test_parts_of_a_file_that_changed_meanwhile_do_not_count(
     assert store.stat("large file") is None
     assert records.ids == {}
     assert uploads(server, destination.url.removeprefix("s3://")) == []
+    store.close()
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+def test_an_upload_begun_when_the_file_was_another_never_vouches_for_it(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parts: int
+) -> None:
+    """Its metadata has the SHA-256 of the former content; its parts may fit the new content all the same."""
+    path, body = large_file(tmp_path, SIZE)
+    store, records = probed(s3_destination(server, monkeypatch)), Records()
+    break_off(store, path, body, records, after_parts=parts)
+    body = body[:-1] + b"?"
+    path.write_bytes(body)
+    RetryingStore(store, 1, first_wait_s=0.01).put_file(
+        "large file", path, meta_of(body), transfer=Transfer(records=records)
+    )
+    found = store.stat("large file")
+    assert found is not None
+    assert found.sha256 == meta_of(body).sha256
+    assert store.read_bytes("large file") == body
+    assert records.ids == {}
+    store.close()
+
+
+def test_a_file_that_fails_to_be_read_gives_its_room_back(
+    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, body = large_file(tmp_path, SIZE)
+    store = probed(s3_destination(moto_s3, monkeypatch), SMALL)
+    with monkeypatch.context() as broken:
+
+        def fail(*_: Any) -> bytes:
+            raise SourceUnreadable("the medium failed")
+
+        broken.setattr(multipart, "read_piece", fail)
+        for _ in range(3):
+            with pytest.raises(SourceUnreadable):
+                store.put_file("k", path, meta_of(body), transfer=Transfer(records=Records()))
+
+    def check() -> None:
+        if time.monotonic() > give_up_s:
+            raise Stopped("it waits for ever")
+
+    give_up_s = time.monotonic() + 30
+    store.put_file("k", path, meta_of(body), transfer=Transfer(records=Records(), check=check))
     store.close()
 
 
@@ -192,27 +244,31 @@ def test_a_key_with_a_newline_goes_up_in_parts(
     store.close()
 
 
+@pytest.mark.parametrize("part_bytes", [5 * MIB, 9 * MIB])
 def test_parts_under_way_never_hold_more_than_is_allowed(
-    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part_bytes: int
 ) -> None:
+    """Very large files have larger parts than are asked for, and it is bytes that count."""
     path, body = large_file(tmp_path, SIZE)
-    upload = UploadConfig(
-        multipart_threshold_bytes=5 * MIB, part_size_bytes=5 * MIB, bytes_in_flight=10 * MIB, threads=32
-    )
-    store = probed(s3_destination(moto_s3, monkeypatch), upload)
-    held, most = 0, 0
+    monkeypatch.setattr(multipart, "part_size", lambda size_bytes, wanted_bytes: part_bytes)
+    store = probed(s3_destination(moto_s3, monkeypatch), SMALL)
+    send, lock = multipart._Upload._sent, threading.Lock()
+    held = most = 0
 
-    def pace(size_bytes: int) -> None:
+    def counted(upload: Any, number: int, body: bytes) -> Any:
         nonlocal held, most
-        held += 1
-        most = max(most, held)
+        with lock:
+            held += len(body)
+            most = max(most, held)
+        try:
+            return send(upload, number, body)
+        finally:
+            with lock:
+                held -= len(body)
 
-    def sent(size_bytes: int) -> None:
-        nonlocal held
-        held -= 1
-
-    store.put_file("k", path, meta_of(body), transfer=Transfer(records=Records(), pace=pace, sent=sent))
-    assert most <= 4
+    monkeypatch.setattr(multipart._Upload, "_sent", counted)
+    store.put_file("k", path, meta_of(body), transfer=Transfer(records=Records()))
+    assert 0 < most <= SMALL.bytes_in_flight
     store.close()
 
 
