@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -45,7 +46,7 @@ def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
     place = f"{kind}_processor.class"
     point = installed(kind).get(name)
     if point is not None:
-        return _checked(kind, point.load(), name, place)
+        return _checked(kind, _imported(point.load, repr(name), place), name, place)
     if "." not in name:
         other: Kind = "tile" if kind == "path" else "path"
         is_other = name in installed(other)
@@ -55,15 +56,22 @@ def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
     if not all(part.isidentifier() for part in name.split(".")):
         raise PluginError(f"{name!r} is neither a name nor a dotted path", place=place)
     _allow(module_name, name, place, settings.plugin_paths)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a plugin's module may raise anything
-        raise PluginError(f"{module_name} cannot be imported: {error}", place=place) from error
+    module = _imported(lambda: importlib.import_module(module_name), module_name, place)
     found = getattr(module, class_name, None)
     if found is None:
         hint = did_you_mean(class_name, dir(module))
         raise PluginError(f"{module_name} has no class {class_name!r}", place=place, hint=hint)
     return _checked(kind, found, name, place)
+
+
+def _imported(load: Callable[[], Any], what: str, place: str) -> Any:
+    """What ``load`` imports; a plugin's module may raise anything."""
+    try:
+        return load()
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        hint = f"pip install {missing.partition('.')[0]}" if missing else None
+        raise PluginError(f"{what} cannot be imported: {error}", place=place, hint=hint) from error
 
 
 def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:

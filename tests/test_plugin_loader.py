@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingest import plugin_loader
 from ingest.config import Settings, parse_config
 from ingest.errors import PluginError
 from ingest.plugin_loader import Kind, installed, load_class, load_processors
@@ -66,6 +68,21 @@ class TestInstalled:
             cls: Any = load_class(kind, name, Settings())
             assert cls.__doc__
             assert all(field.description for field in cls.Params.model_fields.values()), name
+
+    @pytest.mark.parametrize(
+        ("module", "hint"), [("own_broken", "pip install own_missing_library"), ("own_faulty", None)]
+    )
+    def test_one_that_cannot_be_imported_says_why(
+        self, plugins: Path, monkeypatch: pytest.MonkeyPatch, module: str, hint: str | None
+    ) -> None:
+        monkeypatch.syspath_prepend(str(plugins))
+        broken = EntryPoint("seismic", f"{module}:Paths", "ingest.path_processors")
+        monkeypatch.setattr(plugin_loader, "entry_points", lambda group: [broken])
+
+        error = refused("path", "seismic")
+
+        assert "'seismic' cannot be imported" in error.what
+        assert error.hint == hint
 
     def test_an_unknown_one_is_refused_with_a_hint(self) -> None:
         assert refused("path", "foldr").hint == "did you mean 'folder'?"
