@@ -11,6 +11,7 @@ import pytest
 from ingest.config import Destination
 from ingest.errors import (
     ChecksumMismatch,
+    KeyInvalid,
     ObjectExists,
     ObjectMissing,
     SourceChanged,
@@ -58,6 +59,32 @@ def test_any_key_is_stored_read_listed_and_deleted(store: Store, kind: str, key:
     store.delete([key])
     assert store.stat(key) is None
     assert keys(store) == []
+
+
+def test_a_key_that_is_too_long_is_the_items_fault(store: Store, kind: str, tmp_path: Path) -> None:
+    """The 1,024 bytes are those of the whole key, with the destination's prefix."""
+    if kind == "file":
+        pytest.skip("a folder's own limits are another matter")
+    path, body = large_file(tmp_path, 6 * MIB)
+    longest = "/".join(["x" * 200] * 5) + "/" + "y" * 4
+    put(store, longest)
+    for key in (longest + "y", longest + "\x01", "/".join(["é" * 100] * 6)):
+        with pytest.raises(KeyInvalid, match="with 'a prefix/below/' before it"):
+            put(store, key)
+        with pytest.raises(KeyInvalid):
+            store.put_file(key, path, meta_of(body), transfer=Transfer(records=Records()))
+        with pytest.raises(KeyInvalid):
+            store.check_key(key)
+    assert keys(store) == [longest]
+
+
+def test_a_key_with_a_control_character_is_refused_where_it_cannot_be_named(store: Store, kind: str) -> None:
+    for key in ODD_KEYS:
+        if kind == "obstore":
+            with pytest.raises(KeyInvalid, match="control character"):
+                put(store, key)
+        else:
+            store.check_key(key)
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 65_537, 3 * MIB + 1])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import SourceChanged, SourceMissing, SourceUnreadable
-from ingest.workers.uploader import read_steady
+from ingest.stores.source import opened, read_steady, size_of
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_file_that_changes_while_it_is_read(
                 file.truncate(3) if change == "truncated" else file.write(b"CONTENT")
         return data
 
-    monkeypatch.setattr("ingest.workers.uploader.os.read", read_and_change)
+    monkeypatch.setattr("ingest.stores.source.os.read", read_and_change)
 
     with pytest.raises(SourceChanged):
         read_steady(path, 7)
@@ -53,3 +53,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
         read_steady(tmp_path / "x", 1)
     with pytest.raises(SourceUnreadable, match="directory"):
         read_steady(tmp_path, 1)
+    (tmp_path / "file").write_bytes(b"a file has taken its folder's place")
+    for read in (lambda path: read_steady(path, 1), size_of, lambda path: opened(path).__enter__()):
+        with pytest.raises(SourceMissing):
+            read(tmp_path / "file" / "x")
