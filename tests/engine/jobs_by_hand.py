@@ -19,6 +19,7 @@ from ingest.processors import JobContext, Params, PathProcessor
 def job_over(folder: Path, *, manual_complete: bool = False, **changes: Any) -> Job:
     """A job over ``folder/source``, into ``folder/stored``, in the Redis of ``INGEST_REDIS_URL``."""
     (folder / "source").mkdir(exist_ok=True)
+    (folder / "source" / ".mounted").touch()  # an empty folder is refused; a hidden file is not listed
     raw: dict[str, Any] = {
         "name": "trial",
         "ingest_job": {"type": "files"},
