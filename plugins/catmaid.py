@@ -51,7 +51,7 @@ class CatmaidFiles(PathProcessor[CatmaidParams]):
         start, stop = grid.extent.t
         if stop - start > grid.tile_size.t:
             raise ConfigError("CATMAID's files have no time points", place="ingest_job.extent.t")
-        check_folder(str(self.params.root_dir), may_be_empty=False)
+        check_folder(str(self.params.root_dir))
 
     def path(self, item: Item) -> str:
         """The path of a tile's file.

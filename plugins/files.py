@@ -98,7 +98,7 @@ class Folder(PathProcessor[FolderParams]):
                 place="path_processor.class",
                 hint="for a job of type 'tiles' take z_stack or catmaid_files",
             )
-        check_folder(self._root, may_be_empty=False)
+        check_folder(self._root)
 
     def paths(self, after: str | None = None) -> Iterator[FileItem]:
         """The files, lazily: only the entries of one folder at each depth are held in memory."""

@@ -110,7 +110,7 @@ class ZStack(PathProcessor[ZStackParams]):
     def check(self) -> None:
         """Look whether the folder is there, and whether names tell all files of the job apart."""
         grid = grid_of(self.context.grid, "z_stack")
-        check_folder(str(self.params.root_dir), may_be_empty=False)
+        check_folder(str(self.params.root_dir))
         for axis, unit in (("z", "sections"), ("t", "time points")):
             start, stop = getattr(grid.extent, axis)
             if stop - start > getattr(grid.tile_size, axis) and axis not in self._base.axes:

@@ -13,11 +13,11 @@ SUFFIX_PATTERN = r"^\.?[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$"
 """A file's suffix, such as ``png`` or ``ome.tif``; it can lead nowhere."""
 
 
-def check_folder(path: str, *, may_be_empty: bool = True) -> None:
-    """Look whether the folder at ``root_dir`` is there and can be listed.
+def check_folder(path: str) -> None:
+    """Look whether the folder at ``root_dir`` is there, can be listed, and has something in it.
 
     Raises:
-        ConfigError: it cannot, and why; or it is empty and may not be, as where a drive is not mounted.
+        ConfigError: it has not, and why. An empty one is what is left where a drive is not mounted.
     """
     place = "path_processor.params.root_dir"
     try:
@@ -25,7 +25,7 @@ def check_folder(path: str, *, may_be_empty: bool = True) -> None:
             empty = next(entries, None) is None
     except OSError as error:
         raise ConfigError(_why_no_folder(path, error), place=place) from None
-    if empty and not may_be_empty:
+    if empty:
         raise ConfigError(f"the folder {path!r} is empty", place=place, hint="is its drive mounted?")
 
 

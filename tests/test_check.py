@@ -34,6 +34,7 @@ def test_a_destination_inside_the_source_is_refused(tmp_path: Path, state_dir: P
 
 def test_a_destination_beside_the_source_is_not(tmp_path: Path, state_dir: Path) -> None:
     (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").touch()
     config = check(
         _config(tmp_path / "source", url=f"file://{tmp_path}/source-stored"), tmp_path, Settings.load()
     )

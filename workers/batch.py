@@ -196,8 +196,7 @@ class _Run:
                 raise KeyConflict(
                     f"{whose} has the key {key!r} too", hint="make destination.key tell them apart"
                 )
-            is_items_own = isinstance(item, FileItem) and upload.body == path
-            size_bytes = item.size_bytes if is_items_own else None
+            size_bytes = item.size_bytes if isinstance(item, FileItem) and upload.body == path else None
             task = Task(item, key, upload, self._existing.get(key), self._alone, size_bytes)
             hand.uploads[key] = self._kit.uploader.begin(self._kit.executor, task)
             self._keys_taken[key] = hand.index

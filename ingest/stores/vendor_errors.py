@@ -17,7 +17,6 @@ from obstore import exceptions as obs
 from ingest.errors import (
     BucketMissing,
     ChecksumMismatch,
-    IngestError,
     ItemError,
     KeyConflict,
     KeyInvalid,
@@ -29,7 +28,7 @@ from ingest.errors import (
     StoreUnreachable,
 )
 
-Ours = TypeVar("Ours", bound=IngestError)
+Ours = TypeVar("Ours", bound=StoreError | ItemError)
 
 OBSTORE_ERRORS = (obs.BaseError, OSError, ValueError)
 """What obstore raises on purpose."""
@@ -152,7 +151,7 @@ def from_obstore(error: Exception, place: Place, key: str | None = None) -> Stor
     if isinstance(error, obs.GenericError | OSError):
         return unreachable(place)
     about_key = isinstance(error, obs.InvalidPathError) or text.startswith("Could not parse path")
-    kind = KeyInvalid if about_key and key is not None else StoreError
+    kind: type[StoreError | ItemError] = KeyInvalid if about_key and key is not None else StoreError
     return _named(kind, place, key, f"the client refused with {type(error).__name__}")
 
 

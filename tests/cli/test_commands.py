@@ -103,6 +103,13 @@ def test_a_source_with_nothing_in_it_is_said(run: Run, config: Path, tmp_path: P
     result = run("validate", config, "--set", "path_processor.params.root_dir=empty")
 
     assert result.exit_code == 2
+    assert "is empty" in result.stderr
+    assert "is its drive mounted?" in result.stderr
+
+    (tmp_path / "empty" / ".hidden").touch()
+    result = run("validate", config, "--set", "path_processor.params.root_dir=empty")
+
+    assert result.exit_code == 2
     assert "holds nothing" in result.stderr
 
 
