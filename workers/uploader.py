@@ -36,8 +36,8 @@ class UploadPolicy:
         large_bytes: from this size on a file is hashed first and then streamed.
         if_absent: the store refuses to overwrite where it is asked to.
         knows_writer: the store gives back who wrote an object. Where it does not, an equal object that was found
-            is another's, and skipped, as it may be: work done twice then counts as skipped, and two jobs
-            that store the same files never take each other's for their own.
+            counts as another's, and is skipped: so does work done twice, and two jobs that store the same files
+            never take each other's for their own.
         was_empty: nothing was at the destination when the job began. Where the writer is not known, ``fail``
             then does not refuse an equal object, which this job may have stored itself.
     """

@@ -176,10 +176,17 @@ def test_one_that_detaches_leaves_the_rest_to_nodes(tmp_path: Path, redis_url: s
     audit(job, expected, files_below(tmp_path / "stored"))
 
 
-def test_an_empty_folder_is_a_job_that_completes(tmp_path: Path, redis_url: str, invoke: Invoke) -> None:
+def test_a_folder_of_which_nothing_is_taken_is_a_job_that_completes_but_an_empty_one_is_none(
+    tmp_path: Path, redis_url: str, invoke: Invoke
+) -> None:
     (tmp_path / "source").mkdir()
+    config = files_config(tmp_path, tmp_path / "source", f"file://{tmp_path}/stored")
+    refused = invoke("create", config, "--yes")
+    assert refused.exit_code == 2
+    assert "is its drive mounted?" in refused.stderr
+    (tmp_path / "source" / ".hidden").touch()
 
-    job = create(files_config(tmp_path, tmp_path / "source", f"file://{tmp_path}/stored"))
+    job = create(config)
 
     assert job.status().state is State.COMPLETE
     assert [*manifest.read_manifest(job.store, job.job_id, job.settings.scratch)] == []
