@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -26,12 +27,19 @@ def connect(url: str) -> redis.Redis:
 
 
 def without_password(url: str) -> str:
-    """``url`` as it may be shown: its password left out."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    shown = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username or ''}:***@{shown}").geturl()
+    """``url`` as it may be shown: its password left out, and all that redis-py takes from behind a ``?``."""
+    address, mark, query = url.partition("?")
+    parts = urlsplit(address)
+    if parts.password is not None:
+        shown = parts.netloc.rpartition("@")[2]
+        address = parts._replace(netloc=f"{parts.username or ''}:***@{shown}").geturl()
+    return address + mark + re.sub(r"\b(?!db=)(\w+)=[^&]*", r"\1=***", query)
+
+
+def _takes_no_writes(error: redis.exceptions.ResponseError) -> bool:
+    """Whether it has no memory, cannot save, or is a replica; a script that fails quotes that in the middle."""
+    words = ("OOM command", "command not allowed when used memory", "MISCONF", "READONLY")
+    return isinstance(error, redis.exceptions.ReadOnlyError) or any(word in str(error) for word in words)
 
 
 @contextmanager
@@ -57,6 +65,9 @@ def redis_errors(url: str) -> Iterator[None]:
             raise RedisRefused(
                 f"Redis at {shown} refuses: {error}", hint="check the user and password in INGEST_REDIS_URL"
             ) from error
-        if str(error).startswith(("OOM", "MISCONF")):
-            raise RedisFull(f"Redis at {shown} takes no writes: {error}") from error
+        if _takes_no_writes(error):
+            raise RedisFull(
+                f"Redis at {shown} takes no writes: {error}",
+                hint="has it memory, disk space, and is it no replica? The work goes on by itself",
+            ) from error
         raise RedisError(f"Redis at {shown} answered: {error}") from error
