@@ -41,6 +41,15 @@ def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
     return Path(os.path.normpath((Path(base_dir) / path).absolute()))
 
 
+def _check_no_query(url: str) -> None:
+    """What follows a `?` may be a secret, such as a SAS token; a config goes to Redis and into the manifest."""
+    if "?" in url or "#" in url:
+        raise ValueError(
+            "must not hold `?` or `#`: a token does not belong in a config; set AWS_*, GOOGLE_* or AZURE_* "
+            "variables on each node"
+        )
+
+
 ConfigPath = Annotated[Path, AfterValidator(_from_config_folder)]
 """A path in a config. A relative one is taken from the folder of the config file."""
 
@@ -163,6 +172,7 @@ class Destination(Strict):
         if parts.scheme in ("s3", "gs", "az"):
             if not parts.netloc:
                 raise ValueError(f"names no bucket; expected {parts.scheme}://bucket/prefix")
+            _check_no_query(url)
             return url.rstrip("/")
         if parts.scheme == "file":
             if parts.netloc not in ("", "localhost"):
@@ -181,6 +191,7 @@ class Destination(Strict):
                 raise ValueError(f"{url!r} is no URL; expected http://host:port or https://host")
             if parts.username or parts.password:
                 raise ValueError("must not hold a user or password")
+            _check_no_query(url)
         return url
 
 
