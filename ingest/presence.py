@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -12,6 +15,13 @@ from ingest.redis_client import redis_errors
 
 NODE_TTL_S = 10.0
 PAUSE_TTL_S = 15.0
+STOP_WITHIN_S = 30.0
+"""Seconds within which a node that was asked to stop has stopped, or is killed."""
+
+
+def new_node_name() -> str:
+    """A name for a node: its host, the process that named it, and what tells apart two containers' equal ones."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +29,12 @@ class NodeInfo:
     """What a node says of itself.
 
     Attributes:
-        node: its name, ``host-pid``.
+        node: its name, ``host-pid-xxxx``.
         processes: how many it runs.
         items_per_s, bytes_per_s: its rate over the last ten seconds or so.
         in_hand: what each process does now.
         stopping: it was asked to stop, and finishes what it has in hand.
+        trouble: why its processes cannot begin, or "".
     """
 
     node: str
@@ -33,6 +44,14 @@ class NodeInfo:
     bytes_per_s: float = 0.0
     in_hand: tuple[str, ...] = ()
     stopping: bool = False
+    trouble: str = ""
+
+    @property
+    def notice(self) -> str:
+        """What people should know of it before what it has in hand, or ""."""
+        if self.trouble:
+            return f"not ready: {self.trouble}"
+        return "stopping" if self.stopping else ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for ``status --json``."""
@@ -44,6 +63,7 @@ class NodeInfo:
             "bytes_per_s": round(self.bytes_per_s),
             "in_hand": list(self.in_hand),
             "stopping": self.stopping,
+            "trouble": self.trouble or None,
         }
 
 
@@ -202,4 +222,5 @@ def _node_info(name: str, raw: Mapping[bytes, bytes]) -> NodeInfo:
         bytes_per_s=float(fields.get("bytes_per_s", 0)),
         in_hand=tuple(hand for hand in hands if hand),
         stopping=bool(fields.get("stopping")),
+        trouble=fields.get("trouble", ""),
     )

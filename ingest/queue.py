@@ -12,7 +12,7 @@ from typing import Any, cast
 import redis.exceptions
 from celery import Celery
 from kombu import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 from ingest import transport
 from ingest.ledger import Ledger
@@ -20,6 +20,8 @@ from ingest.redis_client import SOCKET_TIMEOUT_S, redis_errors
 
 TASK_NAME = "ingest.batch"
 PUBLISH_AT_ONCE = 1000
+PROCESS_READY_WITHIN_S = 600.0
+"""A process makes its kit before it says that it is there; Celery kills one that says nothing for longer."""
 
 
 def queue_name(job_id: str) -> str:
@@ -31,6 +33,7 @@ def make_app(url: str, job_id: str, lease_s: float) -> Celery:
     """The Celery application of a job: its queue, its leases, JSON only, no results."""
     transport.register()
     name = queue_name(job_id)
+    index_key, unacked_key = transport.lease_keys(name)
     app = Celery("ingest", broker=transport.broker_url(url), set_as_current=False)
     app.conf.update(
         # The nameless exchange needs no binding in Redis, which a Redis that forgets could lose.
@@ -50,10 +53,12 @@ def make_app(url: str, job_id: str, lease_s: float) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a Redis that takes no writes (MISCONF, READONLY) is waited for
+        worker_proc_alive_timeout=PROCESS_READY_WITHIN_S,
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None,
         broker_transport_options={
-            "unacked_key": f"{name}:unacked",
-            "unacked_index_key": f"{name}:unacked_index",
+            "unacked_index_key": index_key,
+            "unacked_key": unacked_key,
             "unacked_mutex_key": f"{name}:unacked_mutex",
             "visibility_timeout": lease_s,
             "unacked_restore_interval": min(2.0, lease_s / 3),
@@ -127,10 +132,12 @@ class JobQueue:
 
 @contextmanager
 def _kombu_errors() -> Iterator[None]:
-    """Within it, kombu's own error for a connection that is lost becomes redis-py's."""
+    """Within it, kombu's own errors become the one of redis-py that is behind them."""
     try:
         yield
-    except OperationalError as error:
+    except KombuError as error:
+        if isinstance(error.__cause__, redis.exceptions.RedisError):
+            raise error.__cause__ from error
         raise redis.exceptions.ConnectionError(str(error)) from error
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ingest import presence as presence_module
 from ingest.duty import Duty
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.presence import Orders, Presence, ProcessReport, Rate
+from ingest.presence import Orders, Presence, ProcessReport, Rate, new_node_name
 from tests.engine.jobs_by_hand import job_over
 from tests.engine.making import until
 
@@ -64,6 +65,23 @@ class TestNodes:
         job.presence.report("n1", 1, ProcessReport(odd))
 
         assert job.presence.nodes()[0].in_hand == (odd,)
+
+    def test_say_why_they_are_not_ready_until_they_are(self, job: Job) -> None:
+        job.presence.announce("n1", {"host": "h1"})
+        job.presence.announce("n1", {"trouble": "no credentials"})
+        (node,) = job.presence.nodes()
+        assert node.notice == "not ready: no credentials"
+        assert node.to_dict()["trouble"] == "no credentials"
+
+        job.presence.announce("n1", {"trouble": ""})
+        (node,) = job.presence.nodes()
+        assert (node.notice, node.to_dict()["trouble"]) == ("", None)
+
+    def test_have_names_that_differ_where_host_and_process_are_the_same(self) -> None:
+        names = {new_node_name() for _ in range(20)}
+
+        assert len(names) > 15
+        assert all(name.startswith(f"{socket.gethostname()}-{os.getpid()}-") for name in names)
 
 
 class TestOrders:

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ingest.errors import RedisUnreachable
+from ingest.errors import RedisFull, RedisUnreachable
 from ingest.job import Job
 from ingest.ledger import Ledger
 from ingest.queue import JobQueue, make_app, queue_name
 from tests.engine.jobs_by_hand import job_over
 from tests.engine.making import keys_in_redis
-from tests.restartable import restartable_redis
+from tests.restartable import RestartableRedis, restartable_redis
 
 
 @pytest.fixture
@@ -84,3 +85,32 @@ def test_a_redis_that_is_gone_is_one_of_our_errors(tmp_path: Path, monkeypatch: 
         server.start()
         job.queue.publish([3])
         assert 3 in job.queue.known()
+
+
+def test_a_redis_that_is_full_or_dies_in_the_middle_of_publishing_is_one_of_our_errors(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = job.ledger.client
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(RedisFull):
+            job.queue.publish([1])
+    finally:
+        client.config_set("maxmemory", 0)
+
+    def batches(server: RestartableRedis) -> Iterator[int]:
+        yield 1
+        server.kill()
+        yield 2
+
+    with restartable_redis() as server:
+        monkeypatch.setenv("INGEST_REDIS_URL", server.url)
+        ledger = Ledger(server.url, "other")
+        with pytest.raises(RedisUnreachable):
+            JobQueue(ledger, 30).publish(batches(server))
+
+
+def test_a_process_may_take_minutes_to_make_its_kit(job: Job) -> None:
+    app = make_app(job.ledger.url, job.job_id, 30)
+
+    assert app.conf.worker_proc_alive_timeout > 300

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from ingest.errors import RedisFull
 from ingest.job import Job
+from ingest.ledger import State
 from ingest.queue import make_app, queue_name
-from ingest.transport import broker_url
+from ingest.transport import broker_url, lease_keys, lease_text, renew
 from tests.engine.jobs_by_hand import job_over
 from tests.engine.making import until
+from tests.restartable import restartable_redis
 
 HOUR_S = 3600.0
 
@@ -64,23 +67,104 @@ def test_a_lease_is_stamped_by_redis(job: Job, monkeypatch: pytest.MonkeyPatch, 
         message.ack()
 
 
-def test_a_renewed_lease_is_as_new_and_one_that_is_lost_stays_so(job: Job) -> None:
+def leases_of(message: Any) -> dict[str, str]:
+    return {message.delivery_tag: lease_text(message)}
+
+
+def renewed(job: Job, message: Any) -> int:
+    return renew(job.ledger.client, queue_name(job.job_id), job.ledger.key(), leases_of(message))
+
+
+def test_a_renewed_lease_is_as_new_whichever_channel_took_it(job: Job) -> None:
+    index = f"{queue_name(job.job_id)}:unacked_index"
+    client: Any = job.ledger.client
     with consumer(job, 60) as queue:
         message = queue.get(timeout=5)
-        index = f"{queue_name(job.job_id)}:unacked_index"
-        client: Any = job.ledger.client
-        (tag,) = client.zrange(index, 0, -1)
-        client.zadd(index, {tag: 1.0})
+        client.zadd(index, {message.delivery_tag: 1.0})
 
-        assert queue.channel.qos.renew() == 1
-        assert abs(scores(job)[0] - redis_now_s(job)) < 30
+    # When the channel is closed, then its lease stays, and may be renewed and ended
+    assert job.queue.waiting() == 0
+    assert renewed(job, message) == 1
+    assert abs(scores(job)[0] - redis_now_s(job)) < 30
+    message.ack()
+    assert scores(job) == []
+    assert job.queue.known() == set()
 
-        # When another has given it back meanwhile, then renewing does not bring it back
-        client.delete(index)
-        assert queue.channel.qos.renew() == 0
-        assert scores(job) == []
+
+def test_a_lease_that_redis_forgot_is_taken_anew_while_the_job_takes_work(job: Job) -> None:
+    client: Any = job.ledger.client
+    with consumer(job, 60) as queue:
+        message = queue.get(timeout=5)
+        client.delete(*lease_keys(queue_name(job.job_id)))
+
+        assert renewed(job, message) == 1
+        assert job.queue.known() == {7}
+        assert len(scores(job)) == 1
         message.ack()
-        assert queue.channel.qos.renew() == 0
+        assert job.queue.known() == set()
+
+        # and nothing comes back into the purged queue of a job that was cancelled
+        job.ledger.note(state=State.CANCELLING)
+        assert renewed(job, message) == 0
+        assert scores(job) == []
+
+
+def test_what_nobody_acknowledged_is_given_back_and_nothing_else(job: Job) -> None:
+    job.queue.publish([8, 9])
+    with consumer(job, 60) as queue:
+        done, *rest = (queue.get(timeout=5) for _ in range(3))
+        done.ack()
+
+        assert queue.channel.qos.give_back() == 2
+        assert queue.channel.qos.give_back() == 0
+        assert job.queue.waiting() == 2
+        assert scores(job) == []
+        assert {queue.get(timeout=5).delivery_tag for _ in rest} == {message.delivery_tag for message in rest}
+
+
+def test_a_full_redis_lets_leases_be_taken_renewed_ended_and_given_back(job: Job) -> None:
+    job.queue.publish([8, 9])
+    client: Any = job.ledger.client
+    with consumer(job, 60) as queue:
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(RedisFull):
+                job.queue.publish([10])
+            first, second, third = (queue.get(timeout=5) for _ in range(3))
+            assert renewed(job, first) == 1
+            first.ack()
+            second.reject(requeue=True)
+            assert job.queue.waiting() == 1
+            assert queue.channel.qos.give_back() == 1
+            assert job.queue.waiting() == 2
+        finally:
+            client.config_set("maxmemory", 0)
+    assert third.delivery_tag != second.delivery_tag
+    assert scores(job) == []
+
+
+def test_no_lease_has_run_out_while_redis_was_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with restartable_redis() as server:
+        monkeypatch.setenv("INGEST_REDIS_URL", server.url)
+        job = job_over(tmp_path)
+        job.queue.publish([7])
+        with consumer(job, 4) as queue:
+            queue.get(timeout=5)
+            time.sleep(1.1)  # the append-only file is written each second
+            server.kill()
+        time.sleep(4)
+        server.start()
+        up_s = time.monotonic()
+
+        # When another comes first, then it leaves the lease alone for one lease time
+        def restored() -> bool:
+            with consumer(job, 4) as other:
+                other.channel.qos.restore_visible()
+            return job.queue.waiting() == 1
+
+        assert not restored()
+        until(restored, timeout_s=20)
+        assert time.monotonic() - up_s > 2.5
 
 
 def test_a_lease_that_has_run_out_goes_back_to_the_queue(job: Job) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ingest.config import Settings
+from ingest.errors import IngestError, RedisError
 from ingest.job import Job
 from ingest.ledger import Ledger
 from ingest.stores.budget import BytesBudget
@@ -46,7 +48,7 @@ class PatientRecords:
 
 
 def make_kit(job: Job, node: str) -> Kit:
-    """A process's kit for a job. To be made after the fork: it opens connections and starts threads.
+    """A process's kit for a job. To be made after the fork: it opens connections, and last starts a thread.
 
     Raises:
         ConfigError: a processor is missing here, or its source cannot be read from here.
@@ -54,7 +56,7 @@ def make_kit(job: Job, node: str) -> Kit:
     """
     config, capabilities = job.config, job.record.capabilities
     watch = Watch.of(job.presence, node, os.getpid())
-    store = RetryingStore(job.store, config.upload.retries, watch.check)
+    store = RetryingStore(job.open_store(), config.upload.retries, watch.check)
     limited = (
         LimitedStore(store, config.upload.bandwidth_bytes_per_s, watch.check)
         if config.upload.bandwidth_bytes_per_s
@@ -75,7 +77,7 @@ def make_kit(job: Job, node: str) -> Kit:
     budget = BytesBudget(config.upload.bytes_in_flight)
     processors = job.processors()
     conditional = capabilities.if_absent and job.record.destination_was_empty
-    return Kit(
+    kit = Kit(
         node=node,
         processors=processors,
         keys=job.keys(processors),
@@ -86,9 +88,26 @@ def make_kit(job: Job, node: str) -> Kit:
         threads=config.upload.threads,
         list_existing=config.destination.on_existing != "overwrite" and not conditional,
     )
+    watch.start()
+    return kit
 
 
 def kit_for(job_id: str, node: str, settings: Settings) -> tuple[Job, Kit]:
-    """The job and this process's kit for it."""
+    """The job and this process's kit for it. Why there is none, the node's record says.
+
+    Raises:
+        IngestError: see :func:`make_kit`.
+    """
     job = Job(job_id, settings)
-    return job, make_kit(job, node)
+    try:
+        kit = make_kit(job, node)
+    except IngestError as error:
+        _say(job, node, error.what)
+        raise
+    _say(job, node, "")
+    return job, kit
+
+
+def _say(job: Job, node: str, trouble: str) -> None:
+    with contextlib.suppress(RedisError):
+        job.presence.announce(node, {"trouble": trouble})

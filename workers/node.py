@@ -15,40 +15,30 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any
 
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_ready
 
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
-from ingest.presence import Presence
+from ingest.presence import STOP_WITHIN_S, Presence, new_node_name
 from ingest.queue import make_app
 from ingest.version import __version__
-from ingest.workers.leases import RenewLeases, presence_step
+from ingest.workers.leases import GiveBack, RenewLeases, presence_step
 from ingest.workers.tasks import register_task
 
 log = logging.getLogger(__name__)
 
-READY_LINE = "ready"
-STOP_WITHIN_S = 35.0
 
-
-def node_name() -> str:
-    """A name for this node: its host and process ID."""
-    return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def run_node(job_id: str, processes: int, settings: Settings) -> None:
+def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None:
     """Work on a job until told to stop (SIGTERM: finish the batches in hand; SIGQUIT: at once).
 
     Raises:
         JobNotFound, RedisError: before it has begun.
     """
     job = Job(job_id, settings)
-    node = node_name()
-    app = make_app(job.ledger.url, job_id, job.config.queue.lease_s)
+    lease_s = job.config.queue.lease_s
+    app = make_app(job.ledger.url, job_id, lease_s)
     register_task(app, job_id, node, settings)
     facts: dict[str, str | int | float] = {
         "host": socket.gethostname(),
@@ -56,8 +46,9 @@ def run_node(job_id: str, processes: int, settings: Settings) -> None:
         "pid": os.getpid(),
         "version": __version__,
     }
-    app.steps["consumer"].update([RenewLeases, presence_step(job.presence, node, facts)])
-    worker_ready.connect(_say_ready, weak=False)
+    app.steps["consumer"].update([GiveBack, presence_step(job.presence, node, facts)])
+    leases = RenewLeases(job.ledger, lease_s)
+    leases.start()
     threading.Thread(target=_stop_when_left_alone, name="stdin", daemon=True).start()
     worker = app.Worker(
         hostname=f"ingest@{node}",
@@ -73,6 +64,7 @@ def run_node(job_id: str, processes: int, settings: Settings) -> None:
     try:
         worker.start()
     finally:
+        leases.stop()
         _leave(job.presence, node)
     sys.exit(worker.exitcode or 0)
 
@@ -82,11 +74,6 @@ def _leave(presence: Presence, node: str) -> None:
         presence.leave(node)
     except RedisError as error:
         log.debug("could not say goodbye: %s", error.what)
-
-
-def _say_ready(**_: Any) -> None:
-    sys.stdout.write(READY_LINE + "\n")
-    sys.stdout.flush()
 
 
 def _stop_when_left_alone() -> None:
@@ -102,6 +89,7 @@ def main() -> None:
     """Run a node; the URL of Redis comes from ``INGEST_REDIS_URL``, never from the command line."""
     parser = argparse.ArgumentParser(prog="python -m ingest.workers.node")
     parser.add_argument("job_id")
+    parser.add_argument("--name", default=None, help="the node's name; by default a new one")
     parser.add_argument("--processes", type=int, required=True)
     arguments = parser.parse_args()
     settings = Settings.load()
@@ -109,7 +97,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        run_node(arguments.job_id, arguments.processes, settings)
+        name = arguments.name or new_node_name()
+        run_node(arguments.job_id, name, arguments.processes, settings)
     except IngestError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)

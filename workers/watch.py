@@ -20,7 +20,8 @@ WORKING_STATES = (State.PREPARING, State.UPLOADING)
 class Watch:
     """Tells Redis once a second what this process does, and reads whether to go on.
 
-    :meth:`check` and :meth:`wait_while_paused` may be called from any thread, and cost nothing between polls.
+    :meth:`start` begins that. :meth:`check` and :meth:`wait_while_paused` may be called from any thread, and
+    cost nothing between polls.
     """
 
     def __init__(self, exchange: Callable[[ProcessReport], Orders] | None = None) -> None:
@@ -30,17 +31,22 @@ class Watch:
         self._in_hand = ""
         self._items = 0
         self._size_bytes = 0
-        if exchange is not None:
-            threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     @classmethod
     def of(cls, presence: Presence, node: str, process: int) -> Watch:
         """The watch of a process of a node."""
         return cls(lambda report: presence.report(node, process, report))
 
+    def start(self) -> None:
+        """Begin to exchange reports and orders, as long as the process lives."""
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
     def _run(self) -> None:
         while True:
-            self.poll()
+            try:
+                self.poll()
+            except Exception:
+                log.exception("no orders, for a fault of ours")
             time.sleep(POLL_S)
 
     def poll(self) -> None:
@@ -71,11 +77,6 @@ class Watch:
             raise Stopped("this node was asked to stop")
         if orders.state not in WORKING_STATES:
             raise Stopped(f"the job is {orders.state}")
-
-    @property
-    def stopping_soon(self) -> bool:
-        """Whether this node begins nothing new."""
-        return bool(self._orders.stopping)
 
     def wait_while_paused(self) -> None:
         """Return when the work may go on.

@@ -68,12 +68,12 @@ class LiveScreen(Screen):
 def _nodes(nodes: tuple[NodeInfo, ...]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for node in nodes[:NODES_SHOWN]:
-        hand = printable(node.in_hand[0]) if node.in_hand else "-"
+        doing = printable(node.notice or next(iter(node.in_hand), "-"))
         table.add_row(
             Text(f"  {printable(node.node)}", style="dim"),
             f"{node.items_per_s:,.0f} items/s",
             f"{human_bytes(node.bytes_per_s)}/s",
-            Text("stopping" if node.stopping else hand, overflow="ellipsis", no_wrap=True),
+            Text(doing, overflow="ellipsis", no_wrap=True),
         )
     if len(nodes) > NODES_SHOWN:
         table.add_row(f"  and {len(nodes) - NODES_SHOWN} more nodes")

@@ -5,19 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections import deque
 from pathlib import Path
 
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
-
-STOP_WITHIN_S = 30.0
-HURRY_AFTER_S = 25.0
+from ingest.presence import new_node_name
 
 
 class NodeProcess:
@@ -25,6 +21,7 @@ class NodeProcess:
 
     def __init__(self, job: Job, processes: int) -> None:
         self._job = job
+        self.name = new_node_name()
         self.log_path = _log_path(job.settings, job.job_id)
         environment = {**os.environ, "INGEST_REDIS_URL": job.ledger.url}
         command = [
@@ -33,6 +30,8 @@ class NodeProcess:
             "-m",
             "ingest.workers.node",
             job.job_id,
+            "--name",
+            self.name,
             "--processes",
             str(processes),
         ]
@@ -41,18 +40,10 @@ class NodeProcess:
                 command,
                 env=environment,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self.name = f"{socket.gethostname()}-{self._process.pid}"
-        self.ready = threading.Event()
-        threading.Thread(target=self._await_ready, name="ready", daemon=True).start()
-
-    def _await_ready(self) -> None:
-        assert self._process.stdout is not None
-        for _ in self._process.stdout:
-            self.ready.set()
 
     def check(self) -> None:
         """See that it still runs.

@@ -103,8 +103,8 @@ class PlainScreen(Screen):
 
 def node_line(node: NodeInfo) -> str:
     """One line: a node, its rate, and what it has in hand."""
-    hand = "stopping" if node.stopping else next(iter(node.in_hand), "nothing in hand")
-    return f"{node.node}: {node.items_per_s:,.0f} items/s, {human_bytes(node.bytes_per_s)}/s, {hand}"
+    doing = node.notice or next(iter(node.in_hand), "nothing in hand")
+    return f"{node.node}: {node.items_per_s:,.0f} items/s, {human_bytes(node.bytes_per_s)}/s, {doing}"
 
 
 def amounts(progress: Progress) -> str:

@@ -78,7 +78,7 @@ def _show(status: Status) -> None:
                 n.processes,
                 f"{n.items_per_s:,.1f}",
                 f"{human_bytes(n.bytes_per_s)}/s",
-                ", ".join(n.in_hand),
+                n.notice or ", ".join(n.in_hand),
             )
             for n in status.nodes
         ]

@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from ingest.cli.node_process import HURRY_AFTER_S, STOP_WITHIN_S, NodeProcess
+from ingest.cli.node_process import NodeProcess
 from ingest.cli.screens import Screen
 from ingest.coordinator import Coordinator
 from ingest.errors import RedisError
 from ingest.job import Job
 from ingest.ledger import State
+from ingest.presence import STOP_WITHIN_S
 from ingest.status import Status
 
 LOOK_EVERY_S = 0.5
 CANCEL_WITHIN_S = 1.0
 LINGER_S = 2.0
+HURRY_BEFORE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -113,19 +115,21 @@ def _see_off(node: NodeProcess, status: Status) -> None:
 
 def _stop_politely(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> int:
     """First Ctrl-C: finish what is in hand, for at most 30 s. Second: stop at once. Nothing is lost either way."""
-    screen.remark("stopping: finishing what is in hand, at most 30 s; once more to stop at once")
+    screen.remark(
+        f"stopping: finishing what is in hand, at most {STOP_WITHIN_S:.0f} s; once more to stop at once"
+    )
     node.ask_to_stop()
-    began_s = time.monotonic()
+    give_up_at_s = time.monotonic() + STOP_WITHIN_S
+    hurry_at_s = give_up_at_s - HURRY_BEFORE_S
     hurried = False
     while not node.wait(0.1):
-        waited_s = time.monotonic() - began_s
-        if not hurried and (asked.times > 1 or waited_s > HURRY_AFTER_S):
+        now_s = time.monotonic()
+        if asked.times > 1:
+            hurry_at_s, give_up_at_s = min(hurry_at_s, now_s), min(give_up_at_s, now_s + LINGER_S)
+        if now_s >= give_up_at_s:
+            break
+        if now_s >= hurry_at_s and not hurried:
             node.hurry()
             hurried = True
-            began_s = (
-                min(began_s, time.monotonic() - STOP_WITHIN_S + LINGER_S) if asked.times > 1 else began_s
-            )
-        elif waited_s > STOP_WITHIN_S:
-            break
     screen.remark(f"stopped; nothing is lost. To go on: ingest join -j {job.job_id}")
     return 130

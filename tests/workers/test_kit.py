@@ -1,0 +1,84 @@
+"""A process that cannot make its kit leaves nothing behind, and says why."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.errors import IngestError, StoreRefused
+from ingest.job import Job
+from ingest.stores.retry import RetryingStore
+from ingest.workers.kit import kit_for
+from ingest.workers.watch import Watch
+from tests.audit import make_files
+from tests.engine.jobs_by_hand import job_over
+
+
+@pytest.fixture
+def job(tmp_path: Path, redis_url: str) -> Job:
+    """A job with a node that is there."""
+    make_files(tmp_path / "source", 1)
+    job = job_over(tmp_path)
+    job.presence.announce("n1", {"host": "h1"})
+    return job
+
+
+def open_files() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def trouble(job: Job) -> str:
+    return job.presence.nodes()[0].trouble
+
+
+def refuse(job: Job) -> None:
+    raise StoreRefused("there are no credentials")
+
+
+@pytest.mark.parametrize("what", ["store", "source"])
+def test_a_kit_that_cannot_be_made_leaves_no_thread(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "store":
+        monkeypatch.setattr(Job, "open_store", refuse)
+    else:
+        shutil.move(tmp_path / "source", tmp_path / "elsewhere")
+
+    def fail() -> None:
+        with pytest.raises(IngestError):
+            kit_for(job.job_id, "n1", job.settings)
+
+    fail()
+    threads, files = threading.active_count(), open_files()
+    for _ in range(5):
+        fail()
+    assert threading.active_count() == threads
+    assert open_files() <= files + 2
+    assert ("credentials" if what == "store" else "source") in trouble(job)
+
+    # When it can, then nothing is said of it any more
+    monkeypatch.undo()
+    monkeypatch.setenv("INGEST_STATE_DIR", str(tmp_path / "state"))
+    if what == "source":
+        shutil.move(tmp_path / "elsewhere", tmp_path / "source")
+    monkeypatch.setattr(Watch, "start", lambda watch: None)
+    _, kit = kit_for(job.job_id, "n1", job.settings)
+    assert trouble(job) == ""
+    kit.executor.shutdown()
+
+
+def test_passing_faults_are_repeated_by_one_store_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watch, "start", lambda watch: None)
+    _, kit = kit_for(job.job_id, "n1", job.settings)
+
+    store: Any = kit.store
+    retrying = 0
+    while hasattr(store, "_store"):
+        retrying += isinstance(store, RetryingStore)
+        store = store._store
+    assert retrying == 1
+    kit.executor.shutdown()
