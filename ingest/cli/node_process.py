@@ -82,7 +82,10 @@ class NodeProcess:
         return True
 
     def kill(self) -> None:
-        """End it with all its processes, now."""
+        """End it with all its processes, now. What it had in hand is not to blame for that."""
+        if self._process.poll() is None:
+            with contextlib.suppress(RedisError):
+                self._job.ledger.stopped_by_itself(self.name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
