@@ -29,7 +29,7 @@ def command(job_id: str) -> int:
       ingest complete -j k7f3q2xm
     """
     job = open_job(job_id, load_settings())
-    if not job.ledger.state().ended:
+    if job.ledger.state() not in (State.COMPLETE, State.FAILED):
         job.ledger.finish(State.COMPLETING)
     coordinator = Coordinator(job, f"complete-{socket.gethostname()}-{os.getpid()}")
     try:
