@@ -143,7 +143,8 @@ def progress_line(progress: Progress) -> str:
 def end_lines(status: Status) -> list[str]:
     """What to say when a job has ended."""
     counts = status.counts
-    took = f" in {human_duration(max(0, status.ended_s - status.created_s))}" if status.ended_s else ""
+    took_s = max(0, (status.ended_s or 0) - status.created_s)
+    took = f" in {human_duration(took_s)}" if took_s else ""
     objects = f"{plural(counts.objects, 'object')}, {human_bytes(counts.bytes_stored)}"
     stored = f"{plural(counts.done, 'item')} stored ({objects})"
     lines = [f"{status.state}: {stored}, {counts.skipped:,} skipped, {counts.failed:,} failed{took}"]
