@@ -1,0 +1,53 @@
+"""Every example config does what it says, unchanged but for its destination."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ingest.ledger import State
+from ingest.plugin_loader import installed
+from tests.engine.making import create, data, files_below, objects
+from tests.s3_servers import S3Server, use_credentials
+
+EXAMPLES = Path(__file__).parent.parent.parent / "config" / "examples"
+LOCAL = sorted(path.name for path in EXAMPLES.glob("*.json") if path.name != "s3.json")
+
+
+def test_every_built_in_processor_has_an_example() -> None:
+    texts = "".join(path.read_text() for path in EXAMPLES.glob("*.json"))
+    names = [*installed("path"), *installed("tile")]
+
+    assert [name for name in names if f'"class": "{name}"' not in texts] == []
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_an_example_completes(name: str, tmp_path: Path, redis_url: str) -> None:
+    job = create(EXAMPLES / name, "--to", str(tmp_path / "stored"))
+
+    status = job.status()
+    assert status.state is State.COMPLETE
+    assert status.counts.done == status.items_total > 0
+    assert len(files_below(tmp_path / "stored")) == status.counts.objects
+
+
+def test_the_s3_example_completes(
+    redis_url: str, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_credentials(monkeypatch, rclone_s3)
+    bucket = rclone_s3.make_bucket()
+    sets = {"url": f"s3://{bucket}/run", "endpoint_url": rclone_s3.endpoint_url, "region": "us-east-1"}
+
+    job = create(
+        EXAMPLES / "s3.json",
+        *(
+            word
+            for key, value in sets.items()
+            for word in ("--set", f"destination.{key}={json.dumps(value)}")
+        ),
+    )
+
+    assert job.status().state is State.COMPLETE
+    assert len(data(objects(rclone_s3, bucket))) == job.status().counts.objects > 0
