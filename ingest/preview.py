@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ingest.config import JobConfig, Settings
-from ingest.errors import ItemError
+from ingest.errors import ConfigError, ItemError
 from ingest.handle import make_context
 from ingest.items import FileItem, Grid, Item
 from ingest.naming import KeyMaker
@@ -70,12 +70,16 @@ class Previewer:
         """Every item, in order.
 
         Raises:
-            IngestError: the source cannot be listed.
+            ConfigError: the source cannot be listed.
         """
         seen: dict[str, str] = {}
         items: Iterator[Item] = self.grid.tiles() if self.grid else self._processors.path.paths()
-        for item in items:
-            yield self._plan(item, seen)
+        try:
+            for item in items:
+                yield self._plan(item, seen)
+        except ItemError as error:
+            # No item has failed: the source as a whole cannot be listed.
+            raise ConfigError(error.what, place="path_processor", hint=error.hint) from None
 
     def _plan(self, item: Item, seen: dict[str, str]) -> Plan:
         if isinstance(item, FileItem) and item.flaw:
