@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import time
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from ingest.errors import ObjectExists, ObjectMissing, RedisFull, RedisUnreachable, StoreError
 from ingest.stores.base import ObjectInfo, Store
+from ingest.stores.hashing import hashed
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.watch import Watch
 
@@ -61,14 +61,10 @@ class PatientStore(WrappedStore):
         return self._do(lambda: self._hash(key))
 
     def _hash(self, key: str) -> str | None:
-        sha256 = hashlib.sha256()
         try:
-            for piece in self._store.read(key):
-                self._watch.check()
-                sha256.update(piece)
+            return hashed(self._store.read(key), self._watch.check)[0]
         except ObjectMissing:
             return None
-        return sha256.hexdigest()
 
     def _do(self, call: Callable[[], T]) -> T:
         self._watch.wait_while_paused()
