@@ -8,7 +8,7 @@ import time
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
-from ingest.errors import ConfigError, IngestError, ItemError, RedisError, StoreError
+from ingest.errors import IngestError, ItemError, RedisError, StoreError, source_trouble
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
@@ -81,10 +81,7 @@ class Coordinator:
         if trouble is None or isinstance(trouble, StoreError | RedisError):
             return
         if time.monotonic() - self._trouble_since_s > GIVE_UP_AFTER_S:
-            if isinstance(trouble, ItemError):
-                # No item has failed: the source as a whole cannot be listed.
-                raise ConfigError(trouble.what, place="path_processor", hint=trouble.hint)
-            raise trouble
+            raise source_trouble(trouble) if isinstance(trouble, ItemError) else trouble
 
     def let_go(self) -> None:
         """Give the duty up, so that another node has it at once."""

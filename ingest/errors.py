@@ -171,6 +171,11 @@ class Stopped(IngestError):
     exit_code = 130
 
 
+def source_trouble(error: ItemError) -> ConfigError:
+    """What an item error means where no item has failed: the source as a whole cannot be listed."""
+    return ConfigError(error.what, place="path_processor", hint=error.hint)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A hint with the known words nearest to ``word``, or all of them where they are few."""
     choices = sorted(known)

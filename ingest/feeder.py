@@ -12,7 +12,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ingest.config import JobConfig
 from ingest.errors import KeyInvalid, SourceUnreadable
@@ -27,17 +27,6 @@ log = logging.getLogger(__name__)
 BATCHES_AT_ONCE = 250
 TILE_BATCHES_AT_ONCE = 5000  # these are arithmetic, and cost next to nothing
 FIRST_BATCH_ITEMS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A batch of files about to be recorded."""
-
-    items: list[FileItem]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(item.size_bytes or 0 for item in self.items)
 
 
 class Feeder:
@@ -58,7 +47,7 @@ class Feeder:
         self._processors = processors
         self._keys = keys
         self._grid = grid
-        self._cuts: Iterator[_Cut] | None = None
+        self._cuts: Iterator[list[FileItem]] | None = None
         self._stands_at = (-1, "")
 
     def step(self) -> bool:
@@ -99,10 +88,10 @@ class Feeder:
             # A source that went away in the middle lists nothing more; that is not its end.
             self._processors.path.check()
         if cuts:
-            cursor = json.dumps(cuts[-1].items[-1].path)
-        payloads = [pack_items(cut.items) for cut in cuts]
-        items = sum(len(cut.items) for cut in cuts)
-        size_bytes = sum(cut.size_bytes for cut in cuts)
+            cursor = json.dumps(cuts[-1][-1].path)
+        payloads = [pack_items(cut) for cut in cuts]
+        items = sum(len(cut) for cut in cuts)
+        size_bytes = sum(item.size_bytes or 0 for cut in cuts for item in cut)
         return self._record(
             counts.batches, payloads, items=items, size_bytes=size_bytes, cursor=cursor, last=last
         )
@@ -151,7 +140,7 @@ class Feeder:
         seen.add(digest)
         return None
 
-    def _cut(self, items: Iterator[FileItem], number: int) -> Iterator[_Cut]:
+    def _cut(self, items: Iterator[FileItem], number: int) -> Iterator[list[FileItem]]:
         """Batches of at most ``batch_items`` items and about ``batch_bytes`` bytes, beginning with ``number``.
 
         The first are smaller, so that a small job, too, is shared by all nodes.
@@ -164,9 +153,9 @@ class Feeder:
                 len(batch) >= min(most_items, FIRST_BATCH_ITEMS << min(number // 4, 16))
                 or size_bytes + (item.size_bytes or 0) > self._config.queue.batch_bytes
             ):
-                yield _Cut(batch)
+                yield batch
                 batch, size_bytes, number = [], 0, number + 1
             batch.append(item)
             size_bytes += item.size_bytes or 0
         if batch:
-            yield _Cut(batch)
+            yield batch

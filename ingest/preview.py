@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ingest.config import JobConfig, Settings
-from ingest.errors import ConfigError, ItemError
+from ingest.errors import ItemError, source_trouble
 from ingest.handle import make_context
 from ingest.items import FileItem, Grid, Item
 from ingest.naming import KeyMaker
@@ -78,8 +78,7 @@ class Previewer:
             for item in items:
                 yield self._plan(item, seen)
         except ItemError as error:
-            # No item has failed: the source as a whole cannot be listed.
-            raise ConfigError(error.what, place="path_processor", hint=error.hint) from None
+            raise source_trouble(error) from None
 
     def _plan(self, item: Item, seen: dict[str, str]) -> Plan:
         if isinstance(item, FileItem) and item.flaw:
