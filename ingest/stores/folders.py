@@ -86,8 +86,10 @@ def _open_new(folder: int, temp: str) -> tuple[int, bool]:
 
 
 @contextmanager
-def naming(root: str, key: str, descriptor: int, temp: str) -> Iterator[tuple[int, str]]:
-    """Name a file ``temp`` that has no name yet, beside ``key``: a descriptor of the folder, and the key's name.
+def naming(root: str, key: str, descriptor: int, temp: str | None) -> Iterator[tuple[int, str]]:
+    """Name a file that has no name yet ``temp``, beside ``key``, or by the key itself where ``temp`` is None.
+
+    Yields a descriptor of the folder, and the key's name.
 
     An unnamed file does not keep its folder from being removed as empty, so it is made anew if need be.
     """
@@ -95,7 +97,7 @@ def naming(root: str, key: str, descriptor: int, temp: str) -> Iterator[tuple[in
         with ExitStack() as stack:
             try:
                 folder, name = stack.enter_context(folder_of(root, key, create=True))
-                os.link(f"/proc/self/fd/{descriptor}", temp, dst_dir_fd=folder, follow_symlinks=True)
+                os.link(f"/proc/self/fd/{descriptor}", temp or name, dst_dir_fd=folder, follow_symlinks=True)
             except FileNotFoundError:
                 if not attempts_left:
                     raise

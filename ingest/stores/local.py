@@ -128,9 +128,13 @@ class LocalStore(Store):
             try:
                 size_bytes = _fill(descriptor, pieces)
                 self._verify(descriptor, key, size_bytes, meta, check)
-                if not named:
+                if named:
+                    _name_it(folder, temp, name, if_absent=if_absent)
+                elif if_absent:
+                    folder, name = stack.enter_context(_naming_new(self.root, key, descriptor))
+                else:
                     folder, name = stack.enter_context(folders.naming(self.root, key, descriptor, temp))
-                _name_it(folder, temp, name, if_absent=if_absent)
+                    _name_it(folder, temp, name, if_absent=False)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=folder)
@@ -241,7 +245,24 @@ def _name_it(folder: int, temp: str, name: str, *, if_absent: bool) -> None:
     try:
         os.link(temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
-        if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise
-        raise IsADirectoryError(errno.EISDIR, "is no file") from None
+        _ensure_plain(folder, name)
+        raise
     os.unlink(temp, dir_fd=folder)
+
+
+@contextmanager
+def _naming_new(root: str, key: str, descriptor: int) -> Iterator[tuple[int, str]]:
+    """Name an unnamed file by its key in one step, so that a kill leaves nothing else behind."""
+    with ExitStack() as stack:
+        try:
+            named = stack.enter_context(folders.naming(root, key, descriptor, None))
+        except FileExistsError:
+            with folders.folder_of(root, key) as (folder, name):
+                _ensure_plain(folder, name)
+            raise
+        yield named
+
+
+def _ensure_plain(folder: int, name: str) -> None:
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is no file") from None
