@@ -75,7 +75,7 @@ def measure(
     Raises:
         RuntimeError: it failed; the end of its output says why.
     """
-    spared = _children()
+    spared = children()
     sampler = _Sampler(spared)
     with log.open("wb") as out:
         began_s, start_s = time.time(), time.perf_counter()
@@ -94,7 +94,7 @@ def measure(
 def _reap(spared: set[int], within_s: float = 10.0) -> float:
     """The CPU seconds of orphans that have come to this process and end."""
     cpu_s, until_s = 0.0, time.monotonic() + within_s
-    while left := _children() - spared:
+    while left := children() - spared:
         for pid in left:
             ended, _, usage = os.wait4(pid, os.WNOHANG)
             cpu_s += (usage.ru_utime + usage.ru_stime) if ended else 0.0
@@ -104,13 +104,14 @@ def _reap(spared: set[int], within_s: float = 10.0) -> float:
     return cpu_s
 
 
-def _children(pid: int | str = "self") -> set[int]:
-    children: set[int] = set()
+def children(pid: int | str = "self") -> set[int]:
+    """The processes that a process has started, and that have not ended."""
+    found: set[int] = set()
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
-                children.update(map(int, (task / "children").read_text().split()))
-    return children
+                found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 class _Sampler:
@@ -131,10 +132,10 @@ class _Sampler:
 
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_S):
-            left, total = list(_children() - self._spared), 0
+            left, total = list(children() - self._spared), 0
             while left:
                 pid = left.pop()
-                left += _children(pid)
+                left += children(pid)
                 with suppress(OSError):
                     total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
             self.peak_bytes = max(self.peak_bytes, total)
@@ -173,7 +174,7 @@ def memory_folder() -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running ``rclone serve s3``, over a folder."""
+    """A running S3 server, over a folder."""
 
     endpoint_url: str
     folder: Path
@@ -205,14 +206,19 @@ class Server:
         return sorted(found)
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
     """``rclone serve s3`` over a new folder, on a free port of this machine, with one bucket."""
     root = folder / "buckets"
     (root / BUCKET).mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["rclone", "serve", "s3", "--config", str(folder / "rclone.conf"), "--vfs-cache-mode", "off"]
     command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--addr", f"127.0.0.1:{port}", str(root)]
     with (folder / "server.log").open("wb") as log:
