@@ -158,8 +158,12 @@ def wait_for_quiet(share: float, within_s: float) -> None:
 
 
 def clean_env(**more: str) -> dict[str, str]:
-    """This process's environment without what configures the tools, and with ``more``."""
-    ours = ("AWS_", "RCLONE_", "INGEST_", "S3_")
+    """This process's environment without what configures the tools, and with ``more``.
+
+    ``PYTHONDONTWRITEBYTECODE`` goes too: where it is set and the packages have no bytecode, each start compiles
+    them anew, which takes seconds.
+    """
+    ours = ("AWS_", "RCLONE_", "INGEST_", "S3_", "PYTHON")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
 
 
