@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -57,9 +58,34 @@ class RestartableRedis:
         self.process.kill()
         self.process.wait()
 
+    def kill_and_forget(self, seconds: float) -> int:
+        """``kill -9``, and what the append-only file got in its last ``seconds`` is cut off; how many bytes."""
+        (aof,) = self.folder.rglob("*.incr.aof") if self.is_multipart() else [self.folder / "appendonly.aof"]
+        kept_bytes = aof.stat().st_size
+        time.sleep(seconds)
+        self.kill()
+        forgotten_bytes = aof.stat().st_size - kept_bytes
+        os.truncate(aof, kept_bytes)
+        return forgotten_bytes
+
+    def is_multipart(self) -> bool:
+        """Whether its append-only file is a folder of files, as since Redis 7."""
+        return (self.folder / "appendonlydir").is_dir()
+
+    def freeze(self) -> None:
+        """``SIGSTOP``: connections stay, and nobody answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """``SIGCONT``."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """End it politely."""
         if self.process is not None:
+            self.thaw()
             self.process.terminate()
             self.process.wait()
 
@@ -86,13 +112,13 @@ class RestartableS3:
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "buckets" / "data").mkdir(parents=True)
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def start(self, secret_key: str = SECRET_KEY) -> None:
+        """Start it, and wait until it answers. With another ``secret_key`` it refuses whoever has the usual one."""
         command = [program("rclone"), "serve", "s3", "--config", str(self.folder / "rclone.conf")]
-        command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--addr", f"127.0.0.1:{self.port}"]
+        command += ["--auth-key", f"{ACCESS_KEY},{secret_key}", "--addr", f"127.0.0.1:{self.port}"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, str(self.folder / "buckets")], stdout=log, stderr=log)
-        client = self.server.client()
+        client = replace(self.server, secret_key=secret_key).client()
         for _ in range(200):
             try:
                 client.list_buckets()

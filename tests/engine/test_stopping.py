@@ -7,13 +7,12 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from ingest.ledger import State
 from ingest.queue import queue_name
 from tests.audit import audit, make_files
-from tests.cluster import Command, descendants
+from tests.cluster import Command, descendants, is_running
 from tests.engine.conftest import Invoke
 from tests.engine.making import (
     MIB,
@@ -210,14 +209,6 @@ def test_a_node_without_redis_gives_up_with_5(tmp_path: Path, monkeypatch: pytes
         assert "cannot be reached" in said
         assert "for-tests-only" not in said
         assert not [pid for pid in children if is_running(pid)], "it left processes behind"
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there, and no zombie."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.timeout(180)

@@ -1,0 +1,36 @@
+"""All scenarios. Each starts a job in a :class:`World`, breaks what it is named for, and ends with the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.chaos import kills, network, pauses, redis_faults
+from tests.chaos.report import Report
+from tests.chaos.world import Pace, World
+
+Scenario = Callable[[World], Report]
+
+SCENARIOS: Mapping[str, Scenario] = {
+    scenario.__name__: scenario
+    for scenario in (
+        kills.nodes_killed,
+        pauses.node_asleep,
+        redis_faults.redis_killed,
+        redis_faults.redis_forgets,
+        redis_faults.redis_frozen,
+        network.redis_cut_off,
+        network.redis_half_open,
+        network.redis_lost_for_good,
+    )
+}
+
+
+def run(name: str, folder: Path, seed: int, pace: Pace) -> Report:
+    """Run one, in a folder of its own.
+
+    Raises:
+        AssertionError: an item was lost, added or counted twice, or the job did not go on.
+    """
+    with World(name, folder, seed, pace) as world:
+        return SCENARIOS[name](world)
