@@ -240,6 +240,13 @@ class QueueConfig(Strict):
     lease_s: float = Field(
         default=60, ge=2, le=86_400, description="Seconds after which a dead node's batch goes to another."
     )
+    item_timeout_s: float | None = Field(
+        default=None,
+        ge=1,
+        le=86_400,
+        description="Seconds that an item's processors may take for it in all. One that takes longer fails, and its "
+        "process is ended. To wait for the destination or for Redis does not count. Default: no limit.",
+    )
 
 
 class JobConfig(Strict):

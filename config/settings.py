@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         le=1024,
         description="Processes of a node where `-p` is not given. Default: one a core.",
     )
+    process_memory_bytes: int | None = Field(
+        default=None,
+        ge=256 << 20,
+        description="Memory that a process of a node may take; one that takes more is ended, and an item for which "
+        "that happens three times fails. Default: no bound while the machine has memory left; when a sixteenth "
+        "of it is left, the largest process is ended, if it has more than its share.",
+    )
 
     @field_validator("redis_url")
     @classmethod

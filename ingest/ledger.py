@@ -7,13 +7,14 @@ Keys of a job, all below ``ingest:{ID}``:
 ``…:committed``    bitmap  a bit for each batch that is stored and counted
 ``…:payloads``     hash    batch → its items, for batches that are not arithmetic, until committed
 ``…:attempts``     hash    batch → how often it was begun, until committed
-``…:in_hand``      hash    batch → index of the item being tried by itself, and the node that tries it
-``…:kills``        hash    batch → how often each item was in hand when its process died
+``…:in_hand``      hash    batch → index of the item being tried by itself, the node that tries it, its process
+``…:kills``        hash    batch → how often each item was in hand when its process died, and why where known
 ``…:parts``        hash    batch → the token in the name of its manifest part
 ``…:failures``     hash    ``batch:index`` → a failed item, with its reason
 ``…:uploads``      hash    key → ID of an unfinished multipart upload
 ``…:nodes``        zset    node → when it was last seen
 ``…:left``         set     nodes that were stopped by their own command, and did not die
+``…:ended``        hash    node and process → why the node ended that process
 ``…:node:NAME``    hash    what a node says of itself; expires when the node dies
 ``…:pause``        string  why the work waits; expires unless renewed
 ``…:coordinator``  string  the node that coordinates now; expires unless renewed
@@ -42,6 +43,7 @@ from ingest.ledger_records import (
     Counts,
     FailedItem,
     JobRecord,
+    Kills,
     State,
     Tally,
     pack_items,
@@ -57,6 +59,7 @@ __all__ = [
     "Counts",
     "FailedItem",
     "JobRecord",
+    "Kills",
     "Ledger",
     "State",
     "Tally",
@@ -236,7 +239,7 @@ class Ledger:
         None where it is committed, or Redis has forgotten it (the feeder lists it again); the state where the job
         takes no work.
         """
-        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "left"]
+        parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "left", "ended"]
         answer = self._run(scripts.BEGIN, parts, [batch])
         word = answer[0].decode()
         if word in ("committed", "unknown"):
@@ -247,20 +250,35 @@ class Ledger:
         return Attempt(
             number=int(number),
             items=unpack_items(payload) if payload else None,
-            kills={int(index): int(count) for index, count in json.loads(kills).items()},
+            kills={int(index): Kills(*known) for index, known in json.loads(kills).items()},
             began_s=int(began_s),
             payload_sha1=payload_sha1.decode(),
         )
 
-    def hold_item(self, batch: int, index: int, node: str = "") -> None:
-        """Note which item a node tries by itself, so that it is found if it kills its process."""
+    def hold_item(self, batch: int, index: int, node: str = "", process: int = 0) -> None:
+        """Note which item a node's process tries by itself, so that it is found if it kills its process."""
         with redis_errors(self.url):
-            self.client.hset(self.key("in_hand"), str(batch), f"{index} {node}")
+            self.client.hset(self.key("in_hand"), str(batch), f"{index} {node} {process}")
 
     def drop_item(self, batch: int) -> None:
         """No item of the batch is tried by itself any more."""
         with redis_errors(self.url):
             self.client.hdel(self.key("in_hand"), str(batch))
+
+    def blame(self, batch: int, index: int, kills: int, why: str) -> bool:
+        """Note that an item's process is about to be ended for that item alone. False where its batch is committed.
+
+        Args:
+            kills: how often that counts.
+            why: a sentence that becomes the item's failure.
+        """
+        args = [batch, index, kills, why]
+        return bool(self._run(scripts.BLAME, ["committed", "in_hand", "kills"], args))
+
+    def note_end(self, node: str, process: int, why: str) -> None:
+        """Note why a node is about to end one of its processes, for the item that it tries by itself, if it does."""
+        with redis_errors(self.url):
+            self.client.hset(self.key("ended"), f"{node} {process}", why)
 
     def stopped_by_itself(self, node: str) -> None:
         """Note that a node was ended by its own command: no item it had in hand is to blame."""
@@ -341,6 +359,7 @@ class Ledger:
             "committed",
             "parts",
             "left",
+            "ended",
             "coordinator",
             "pause",
         )

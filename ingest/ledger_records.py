@@ -74,20 +74,28 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Kills:
+    """How often an item was in hand by itself when its process died, and why that was ended, where it is known."""
+
+    times: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try of a batch.
 
     Attributes:
         number: 1 for the first.
         items: the batch's items where it is not arithmetic, else None.
-        kills: index of an item → how often it was in hand when its process died.
+        kills: index of an item → how often it was in hand by itself when its process died.
         began_s: Redis's time, in seconds since 1970 UTC.
         payload_sha1: of the batch's payload; a commit names it, so that it counts for these items and no others.
     """
 
     number: int
     items: list[Item] | None
-    kills: Mapping[int, int]
+    kills: Mapping[int, Kills]
     began_s: int
     payload_sha1: str
 

@@ -64,7 +64,7 @@ return 1
 """
 
 BEGIN = """
--- KEYS: job, committed, payloads, attempts, in_hand, kills, left · ARGV: batch
+-- KEYS: job, committed, payloads, attempts, in_hand, kills, left, ended · ARGV: batch
 -- {'stop', state} | {'committed'} | {'unknown'} | {'go', attempt, payload, kills, now, sha1 of the payload}
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'uploading' and state ~= 'preparing' then return {'stop', state or ''} end
@@ -76,16 +76,28 @@ local attempt = redis.call('HINCRBY', KEYS[4], batch, 1)
 local kills = cjson.decode(redis.call('HGET', KEYS[6], batch) or '{}')
 local hand = redis.call('HGET', KEYS[5], batch)
 if hand then
-  local index, node = string.match(hand, '^(%d+) ?(.*)$')
+  local index, node, process = string.match(hand, '^(%d+) (%S*) ?(%d*)$')
   -- a node that was stopped by its own command did not die of the item it had in hand
   if redis.call('SISMEMBER', KEYS[7], node) == 0 then
-    kills[index] = (kills[index] or 0) + 1
+    local known = kills[index] or {0, ''}
+    local why = redis.call('HGET', KEYS[8], node .. ' ' .. process)
+    kills[index] = {known[1] + 1, why or known[2]}
     redis.call('HSET', KEYS[6], batch, cjson.encode(kills))
   end
   redis.call('HDEL', KEYS[5], batch)
 end
 local text = next(kills) and cjson.encode(kills) or '{}'
 return {'go', attempt, payload, text, redis.call('TIME')[1], redis.sha1hex(payload)}
+"""
+
+BLAME = """
+-- KEYS: committed, in_hand, kills · ARGV: batch, index, kills, why · the item's process is ended for it, and why
+if redis.call('GETBIT', KEYS[1], ARGV[1]) == 1 then return 0 end
+local kills = cjson.decode(redis.call('HGET', KEYS[3], ARGV[1]) or '{}')
+kills[ARGV[2]] = {tonumber(ARGV[3]), ARGV[4]}
+redis.call('HSET', KEYS[3], ARGV[1], cjson.encode(kills))
+redis.call('HDEL', KEYS[2], ARGV[1])
+return 1
 """
 
 RELEASE = """

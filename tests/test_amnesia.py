@@ -13,7 +13,7 @@ from ingest.errors import ConfigError, IngestError, JobError, RedisError, Source
 from ingest.feeder import Feeder
 from ingest.items import FileItem
 from ingest.job import Job
-from ingest.ledger import State, Tally
+from ingest.ledger import Kills, State, Tally
 from ingest.manifest_parts import Row, write_part
 from tests.engine.jobs_by_hand import begin, commit_all, job_over
 
@@ -212,4 +212,4 @@ class TestAnItemInHand:
         feed(job)
         begin(job, 0)
         job.ledger.hold_item(0, 2, "dead-node")
-        assert begin(job, 0).kills == {2: 1}
+        assert begin(job, 0).kills == {2: Kills(1)}

@@ -15,6 +15,7 @@ from ingest.ledger import (
     OPEN_STATES,
     Attempt,
     FailedItem,
+    Kills,
     Ledger,
     State,
     Tally,
@@ -253,12 +254,41 @@ class TestAttempts:
 
         job.ledger.hold_item(0, 0)
         job.ledger.hold_item(0, 2)
-        assert begin(job, 0).kills == {2: 1}
-        assert begin(job, 0).kills == {2: 1}, "it died before it held one"
+        assert begin(job, 0).kills == {2: Kills(1)}
+        assert begin(job, 0).kills == {2: Kills(1)}, "it died before it held one"
         job.ledger.hold_item(0, 2)
-        assert begin(job, 0).kills == {2: 2}
+        assert begin(job, 0).kills == {2: Kills(2)}
         job.ledger.hold_item(0, 1)
-        assert begin(job, 0).kills == {1: 1, 2: 2}
+        assert begin(job, 0).kills == {1: Kills(1), 2: Kills(2)}
+
+    def test_say_why_a_process_was_ended(self, job: Job) -> None:
+        feed(job.ledger)
+        begin(job, 0)
+        job.ledger.hold_item(0, 2, "n1", 77)
+        job.ledger.note_end("n1", 77, "too much memory")
+        job.ledger.note_end("n1", 78, "another's")
+        assert begin(job, 0).kills == {2: Kills(1, "too much memory")}
+
+        job.ledger.hold_item(0, 2, "n1", 79)
+        assert begin(job, 0).kills == {2: Kills(2, "too much memory")}, "the last that is known"
+
+    def test_blame_an_item_and_no_other(self, job: Job) -> None:
+        feed(job.ledger)
+        begin(job, 0)
+        job.ledger.hold_item(0, 0, "n1", 77)
+
+        assert job.ledger.blame(0, 1, 2, "it hangs")
+        assert job.ledger.blame(0, 1, 2, "it hangs"), "it may be repeated"
+
+        attempt = begin(job, 0)
+        assert (attempt.number, attempt.kills) == (2, {1: Kills(2, "it hangs")})
+
+    def test_blame_none_of_a_batch_that_is_committed(self, job: Job) -> None:
+        feed(job.ledger)
+        job.ledger.commit(0, Tally({"done": 3}))
+
+        assert not job.ledger.blame(0, 1, 2, "it hangs")
+        assert job.ledger.client.exists(job.ledger.key("kills")) == 0
 
     def test_of_batches_are_apart(self, job: Job) -> None:
         feed(job.ledger, batches=2)

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +26,13 @@ from ingest.errors import (
     StoreError,
 )
 from ingest.items import FileItem, Item, Tile
+from ingest.ledger import Kills
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import Processors
 from ingest.processors import Source, Upload
 from ingest.stores.base import ObjectInfo
 from ingest.workers.existing import found_by_listing
+from ingest.workers.hands import ProcessorTime, timed
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
 from ingest.workers.uploader import Outcome, Task, Uploader
@@ -58,6 +60,7 @@ class Kit:
     watch: Watch
     threads: int
     list_existing: bool
+    processor_time: ProcessorTime = field(default_factory=ProcessorTime)
 
 
 @dataclass(slots=True)
@@ -159,9 +162,9 @@ class _Run:
         """Ask the processors for the item's uploads, and send each on its way."""
         hand = _InHand(index, item)
         self._kit.watch.take(item.name)
-        kills = self._batch.kills.get(index, 0)
-        if kills >= KILLS_ALLOWED:
-            hand.error = _killer(kills + 1)
+        kills = self._batch.kills.get(index)
+        if kills and kills.times >= KILLS_ALLOWED:
+            hand.error = _killer(kills)
             return hand
         if self._alone:
             self._hold(index)
@@ -173,22 +176,30 @@ class _Run:
         """An item that has no source: what its processor makes of that."""
         hand = _InHand(index, item, source, has_no_source=True)
         with self._faults_of(hand):
-            self._send(hand, self._kit.processors.tile.without_source(item, error), None)
+            with self._processors_have(hand):
+                uploads = self._kit.processors.tile.without_source(item, error)
+            self._send(hand, uploads, None)
         return hand
 
     def _open_and_send(self, hand: _InHand) -> None:
         item, processors = hand.item, self._kit.processors
         if isinstance(item, FileItem) and item.flaw:
             raise KeyConflict(item.flaw, hint="make destination.key tell them apart, for example with {path}")
-        hand.source = processors.path.path(item)
-        path = hand.opened.enter_context(processors.path.open(hand.source))
-        origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
-        self._send(hand, processors.tile.uploads(Source(item, path, origin)), path)
+        with self._processors_have(hand):
+            hand.source = processors.path.path(item)
+            path = hand.opened.enter_context(processors.path.open(hand.source))
+            origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
+            uploads = processors.tile.uploads(Source(item, path, origin))
+        self._send(hand, uploads, path)
+
+    def _processors_have(self, hand: _InHand) -> AbstractContextManager[None]:
+        """Within it the item's processors have it: a limit on their time counts."""
+        return self._kit.processor_time.of(self._batch.number, hand.index)
 
     def _send(self, hand: _InHand, uploads: Iterable[Upload], path: Path | None) -> None:
         """Hand each upload to a thread. ``path`` is the file behind the item."""
         item = hand.item
-        for upload in uploads:
+        for upload in timed(uploads, lambda: self._processors_have(hand)):
             _check_kinds(upload)
             key = self._key(item, upload.fields)
             if key in self._keys_taken:
@@ -268,8 +279,8 @@ def _check_kinds(upload: Upload) -> None:
             raise TypeError(f"an upload's metadata is text; this one has {name!r}: {value!r}")
 
 
-def _killer(times: int) -> ItemError:
+def _killer(kills: Kills) -> ItemError:
     return ItemError(
-        f"the process that worked on it died {times} times",
+        kills.why or f"the process that worked on it died {kills.times + 1} times",
         hint="it may need more memory than there is, or crash a library; look at it by itself",
     )

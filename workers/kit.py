@@ -16,6 +16,7 @@ from ingest.stores.budget import BytesBudget
 from ingest.stores.limits import LimitedStore
 from ingest.stores.retry import RetryingStore
 from ingest.workers.batch import Kit
+from ingest.workers.hands import Hands, ProcessorTime
 from ingest.workers.patience import PatientStore, patiently
 from ingest.workers.uploader import Uploader, UploadPolicy
 from ingest.workers.watch import Watch
@@ -47,8 +48,13 @@ class PatientRecords:
         self._wait(lambda: self._ledger.forget_upload(key))
 
 
-def make_kit(job: Job, node: str) -> Kit:
+def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
     """A process's kit for a job. To be made after the fork: it opens connections, and last starts a thread.
+
+    Args:
+        job: the job.
+        node: the name of the node that the process belongs to.
+        hands: where the node looks for items that take too long.
 
     Raises:
         ConfigError: a processor is missing here, or its source cannot be read from here.
@@ -87,12 +93,13 @@ def make_kit(job: Job, node: str) -> Kit:
         watch=watch,
         threads=config.upload.threads,
         list_existing=config.destination.on_existing != "overwrite" and not conditional,
+        processor_time=ProcessorTime(hands if config.queue.item_timeout_s is not None else None),
     )
     watch.start()
     return kit
 
 
-def kit_for(job_id: str, node: str, settings: Settings) -> tuple[Job, Kit]:
+def kit_for(job_id: str, node: str, settings: Settings, hands: Hands | None = None) -> tuple[Job, Kit]:
     """The job and this process's kit for it. Why there is none, the node's record says.
 
     Raises:
@@ -100,7 +107,7 @@ def kit_for(job_id: str, node: str, settings: Settings) -> tuple[Job, Kit]:
     """
     job = Job(job_id, settings)
     try:
-        kit = make_kit(job, node)
+        kit = make_kit(job, node, hands)
     except IngestError as error:
         _say(job, node, error.what)
         raise

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import warnings
+from typing import Any
 
 from celery.exceptions import SecurityWarning
 
@@ -24,6 +25,8 @@ from ingest.job import Job
 from ingest.presence import STOP_WITHIN_S, Presence, new_node_name
 from ingest.queue import make_app
 from ingest.version import __version__
+from ingest.workers.guard import Bounds, Guard
+from ingest.workers.hands import Hands
 from ingest.workers.leases import GiveBack, RenewLeases, presence_step
 from ingest.workers.tasks import register_task
 
@@ -39,7 +42,8 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     job = Job(job_id, settings)
     lease_s = job.config.queue.lease_s
     app = make_app(job.ledger.url, job_id, lease_s)
-    register_task(app, job_id, node, settings)
+    hands = Hands()
+    register_task(app, job_id, node, settings, hands)
     facts: dict[str, str | int | float] = {
         "host": socket.gethostname(),
         "processes": processes,
@@ -61,12 +65,22 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
         loglevel=settings.log_level,
         quiet=True,
     )
+    bounds = Bounds(job.config.queue.item_timeout_s, settings.process_memory_bytes, processes)
+    guard = Guard(job.ledger, node, lambda: _pool_processes(worker), hands, bounds)
+    guard.start()
     try:
         worker.start()
     finally:
+        guard.stop()
         leases.stop()
         _leave(job.presence, node)
     sys.exit(worker.exitcode or 0)
+
+
+def _pool_processes(worker: Any) -> list[int]:
+    """The numbers of the pool's processes; none before it has started."""
+    pool = getattr(getattr(worker, "pool", None), "_pool", None)
+    return [process.pid for process in list(pool._pool) if process.pid] if pool is not None else []
 
 
 def _leave(presence: Presence, node: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ingest.errors import IngestError
 from ingest.items import FileItem, Item
-from ingest.ledger import FailedItem, Tally
+from ingest.ledger import FailedItem, Kills, Tally
 from ingest.manifest_parts import Row
 from ingest.workers.uploader import Outcome
 
@@ -31,7 +31,7 @@ class Batch:
     number: int
     items: Sequence[Item]
     attempt: int = 1
-    kills: Mapping[int, int] = field(default_factory=dict)
+    kills: Mapping[int, Kills] = field(default_factory=dict)
     began_s: int = 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from ingest.job import Job
 from ingest.ledger import State
 from ingest.queue import TASK_NAME
 from ingest.workers.batch import Batch, Kit, do_batch
+from ingest.workers.guard import be_guarded
+from ingest.workers.hands import Hands
 from ingest.workers.kit import kit_for
 from ingest.workers.patience import patiently
 
@@ -34,14 +37,15 @@ log = logging.getLogger(__name__)
 TRY_AGAIN_AFTER_S = 2.0
 
 
-def register_task(app: Celery, job_id: str, node: str, settings: Settings) -> None:
+def register_task(app: Celery, job_id: str, node: str, settings: Settings, hands: Hands) -> None:
     """Give the application its task, and let each process make its kit as soon as it is forked."""
 
     @cache
     def kit() -> tuple[Job, Kit]:
-        return kit_for(job_id, node, settings)
+        return kit_for(job_id, node, settings, hands)
 
     def on_fork(**_: Any) -> None:
+        be_guarded()
         try:
             kit()
         except IngestError as error:
@@ -97,7 +101,7 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
         return False
 
     def hold(index: int) -> None:
-        patiently(lambda: ledger.hold_item(number, index, kit.node), patience_s, kit.watch.check)
+        patiently(lambda: ledger.hold_item(number, index, kit.node, os.getpid()), patience_s, kit.watch.check)
 
     part = secrets.token_hex(4)
     try:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,15 @@ from ingest.errors import (
     StoreUnreachable,
 )
 from ingest.items import FileItem
-from ingest.ledger import State
+from ingest.ledger import Kills, State
 from ingest.presence import Orders
+from ingest.processors import Source, Upload
 from ingest.stores.base import ObjectMeta, Stored
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers import batch as batch_module
 from ingest.workers import patience
 from ingest.workers.batch import Batch, do_batch
+from ingest.workers.hands import Hands, Held, ProcessorTime
 from ingest.workers.watch import Watch
 from tests.workers.making import LARGE_BYTES, FaultyStore, Remembering, bench, local_store
 
@@ -439,12 +445,78 @@ class TestPoison:
                 b.put(f"x{number}")
             held: list[int] = []
 
-            result = do_batch(b.batch(attempt=4, kills={1: 2, 2: 1}), b.kit, held.append)
+            result = do_batch(b.batch(attempt=4, kills={1: Kills(2), 2: Kills(1)}), b.kit, held.append)
 
             assert [*result.failures] == [1]
             assert "died 3 times" in result.failures[1].reason
             assert held == [0, 2, 3]
             assert sorted(b.objects()) == ["x0", "x2", "x3"]
+
+    def test_that_was_blamed_fails_with_what_was_said_of_it(self, tmp_path: Path) -> None:
+        with bench(tmp_path) as b:
+            b.put("x")
+
+            result = do_batch(b.batch(attempt=2, kills={0: Kills(2, "it hangs")}), b.kit)
+
+            assert result.failures[0].reason.startswith("it hangs")
+            assert b.objects() == {}
+
+
+class TestProcessorTime:
+    """Only what the processors do counts, and of what they do all."""
+
+    def test_is_noted_while_they_work_and_not_while_the_store_is_waited_for(self, tmp_path: Path) -> None:
+        hands, process = Hands(), os.getpid()
+        seen: dict[str, Held | None] = {}
+
+        class Looking(WrappedStore):
+            def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+                seen["store"] = hands.read(process)
+                return super().put(key, body, meta, if_absent=if_absent)
+
+        store = Looking(local_store(tmp_path / "stored"))
+        with bench(tmp_path, store, threads=1) as b:
+            b.put("x1")
+            b.put("x2")
+            tile, files = b.kit.processors.tile, b.kit.processors.path
+            b.kit = replace(b.kit, processor_time=ProcessorTime(hands))
+            uploads, opened = tile.uploads, files.open
+
+            def slow_uploads(source: Source) -> Iterator[Upload]:
+                time.sleep(0.05)
+                seen[f"uploads {source.item.name}"] = hands.read(process)
+                yield from uploads(source)
+
+            def seen_open(path: str) -> AbstractContextManager[Path]:
+                seen["open"] = hands.read(process)
+                return opened(path)
+
+            tile.uploads = slow_uploads  # type: ignore[method-assign]
+            files.open = seen_open  # type: ignore[method-assign]
+            do_batch(replace(b.batch(attempt=2), number=7), b.kit)
+
+        assert seen["store"] is None
+        for index in (0, 1):
+            held = seen[f"uploads x{index + 1}"]
+            assert held is not None
+            assert (held.batch, held.index) == (7, index)
+        assert seen["open"] is not None
+        assert hands.read(process) is None
+
+    def test_adds_up_over_the_calls_for_an_item(self) -> None:
+        hands, process = Hands(), os.getpid()
+        clock = ProcessorTime(hands)
+        with clock.of(3, 1):
+            time.sleep(0.05)
+        with clock.of(3, 1):
+            held = hands.read(process)
+        assert held is not None
+        assert held.spent_s >= 0.05
+        with clock.of(3, 2):
+            other = hands.read(process)
+        assert other is not None
+        assert other.spent_s == 0
+        assert hands.read(process + 1) is None
 
 
 class TestPatience:
