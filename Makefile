@@ -11,6 +11,5 @@ test: ## the tests
 check: ## all that CI does, on a copy of the checkout
 	.ci/run
 
-bench: ## against peers, as ratios
-	$(VENV)/bin/python benchmarks/small_files.py
-	$(VENV)/bin/python benchmarks/enumerate.py
+bench: ## against peers, as ratios; BENCH="small --rounds 1" for a part of it
+	$(VENV)/bin/python benchmarks/bench.py $(BENCH)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: an S3 server, commands measured with all that they start, and tables of ratios."""
+"""What the benchmarks share: a real S3 server, and commands measured with all that they start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import platform
 import signal
 import socket
-import statistics
 import subprocess
 import threading
 import time
@@ -40,14 +39,14 @@ class Usage:
         began_s: wall-clock time (Unix) at which it was started.
         wall_s: from its start to its exit.
         cpu_s: user and system time of all its processes, exact: by their exit records.
-        peak_rss_bytes: the largest sum of its processes' resident memory seen by sampling; pages that
-            several share count once for each.
+        peak_bytes: the largest sum of its processes' proportional memory (PSS) seen by sampling: a page that
+            several of them share counts once.
     """
 
     began_s: float
     wall_s: float
     cpu_s: float
-    peak_rss_bytes: int
+    peak_bytes: int
 
 
 def become_reaper() -> None:
@@ -115,7 +114,7 @@ def children(pid: int | str = "self") -> set[int]:
 
 
 class _Sampler:
-    """Adds up the resident memory of this process's descendants, save some, ten times a second."""
+    """Adds up the memory of this process's descendants, save some, ten times a second."""
 
     def __init__(self, spared: set[int]) -> None:
         self.peak_bytes = 0
@@ -136,9 +135,16 @@ class _Sampler:
             while left:
                 pid = left.pop()
                 left += children(pid)
-                with suppress(OSError):
-                    total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+                total += _proportional_bytes(pid)
             self.peak_bytes = max(self.peak_bytes, total)
+
+
+def _proportional_bytes(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0
 
 
 def busy_s() -> float:
@@ -277,21 +283,6 @@ class Table:
         )
 
 
-def median(values: Sequence[float]) -> float:
-    """The median."""
-    return statistics.median(values)
-
-
-def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Ours to theirs, pair by pair: the same round's."""
-    return [mine / other for mine, other in zip(ours, theirs, strict=True)]
-
-
-def ratio_text(values: Sequence[float]) -> str:
-    """Median, and the least and the greatest, of ratios."""
-    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
-
-
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -303,12 +294,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_before": os.getloadavg()[0],
     }
-
-
-def version_of(*command: str) -> str:
-    """The first line that a tool says of its version."""
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return (done.stdout or done.stderr).splitlines()[0].strip()
 
 
 def write_json(path: Path | None, result: Mapping[str, Any]) -> None:
