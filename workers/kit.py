@@ -78,6 +78,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         if_absent=capabilities.if_absent,
         knows_writer=capabilities.metadata,
         was_empty=job.record.destination_was_empty,
+        older_than_s=capabilities.probed_at_s if capabilities.md5_etags else None,
     )
     records = PatientRecords(job.ledger, job.settings.redis_patience_s, watch)
     budget = BytesBudget(config.upload.bytes_in_flight)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ingest.errors import ObjectExists, ObjectMissing, RedisFull, RedisUnreachable, StoreError
-from ingest.stores.base import ObjectInfo, Store
+from ingest.stores.base import Store
 from ingest.stores.hashing import hashed
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.watch import Watch
@@ -47,14 +47,6 @@ class PatientStore(WrappedStore):
         self._watch = watch
         self._pause = pause
         self._go_on = go_on
-
-    def first_listed(self, prefix: str, after: str | None, limit: int) -> list[ObjectInfo]:
-        """At most ``limit`` objects of a listing, which is begun again after a fault."""
-        return self._do(
-            lambda: [
-                info for info, _ in zip(self._store.list(prefix, after=after), range(limit), strict=False)
-            ]
-        )
 
     def sha256(self, key: str) -> str | None:
         """The SHA-256 of an object that has none recorded, by reading it back; None where there is no object."""

@@ -40,6 +40,8 @@ class UploadPolicy:
             never take each other's for their own.
         was_empty: nothing was at the destination when the job began. Where the writer is not known, ``fail``
             then does not refuse an equal object, which this job may have stored itself.
+        older_than_s: what a listing shows as older (Unix, by the store's clock) was there before the job, and its
+            ETag, where it is an MD5, is that of its bytes. None where the store does not say, or has other ETags.
     """
 
     job_id: str
@@ -48,6 +50,7 @@ class UploadPolicy:
     if_absent: bool
     knows_writer: bool
     was_empty: bool
+    older_than_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,26 @@ class Uploader:
             self._watch.count(0, len(body))
             return stored
 
-        return self._stored(task, made, self._found(task, ask=False), put)
+        there = self._found(task, ask=False)
+        if there is not None and self._is_equal_from_before(there, body):
+            return replace(made.outcome("skipped", there.etag), metadata=task.upload.metadata)
+        return self._stored(task, made, there, put)
+
+    def _is_equal_from_before(self, there: ObjectInfo, body: bytes) -> bool:
+        """Whether a listing alone proves that an object is older than the job and holds just these bytes.
+
+        Then nobody has to ask the store who wrote it. Of an empty one a listing proves nothing: it may stand for
+        a folder.
+        """
+        before_s = self._policy.older_than_s
+        return (
+            self._policy.on_existing == "skip"
+            and before_s is not None
+            and there.modified_s is not None
+            and there.modified_s < before_s
+            and there.size_bytes == len(body) > 0
+            and there.etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+        )
 
     def _streamed(self, task: Task, size_bytes: int) -> Outcome:
         """Store a large file, as :meth:`_whole`; it is hashed first."""

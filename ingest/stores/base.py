@@ -10,9 +10,11 @@ retry, limits and waiting wrap this interface.
 from __future__ import annotations
 
 import abc
+import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -39,12 +41,17 @@ class Capabilities:
         checksum: how answers are checked.
         metadata: an object's metadata comes back as it was given.
         resumable: uploads of large files can be taken over by another node.
+        md5_etags: the ETag of an object that was put whole is the MD5 of its bytes.
+        probed_at_s: when it was probed (Unix), by the store's own clock: what is older was there before. None where
+            the store does not say.
     """
 
     if_absent: bool
     checksum: Checksum
     metadata: bool
     resumable: bool
+    md5_etags: bool = False
+    probed_at_s: float | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -82,13 +89,18 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store knows of an object. ``sha256`` and ``metadata`` come from :meth:`Store.stat` only."""
+    """What a store knows of an object.
+
+    ``sha256`` and ``metadata`` come from :meth:`Store.stat` only, ``modified_s`` (Unix, by the store's clock) from
+    listings, where the store says.
+    """
 
     key: str
     size_bytes: int
     etag: str | None = None
     sha256: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    modified_s: float | None = None
 
 
 class UploadRecords(Protocol):
@@ -200,6 +212,14 @@ class Store(abc.ABC):
         Pages are fetched as they are needed, so stopping early is cheap. ``.ingest/`` is listed only where
         ``prefix`` begins with it.
         """
+
+    def first_listed(self, prefix: str, after: str | None, limit: int) -> builtins.list[ObjectInfo]:
+        """At most ``limit`` objects of a listing, at once.
+
+        A store may be quicker here and take an object whose name ends with a slash for one without: what is listed
+        may not be there, but what is there is listed.
+        """
+        return [*islice(self.list(prefix, after=after), limit)]
 
     @abc.abstractmethod
     def read(self, key: str) -> Iterator[bytes]:

@@ -232,7 +232,12 @@ class ObjectStore(Store):
             for page in obstore.list(self._client, folder or None, offset=after or None, chunk_size=1000):
                 for found in page:
                     if found["path"].startswith(prefix) and listed(found["path"], prefix):
-                        yield ObjectInfo(found["path"], found["size"], bare_etag(found["e_tag"]))
+                        yield ObjectInfo(
+                            found["path"],
+                            found["size"],
+                            bare_etag(found["e_tag"]),
+                            modified_s=found["last_modified"].timestamp(),
+                        )
         except OBSTORE_ERRORS as error:
             raise from_obstore(error, self.place) from None
 

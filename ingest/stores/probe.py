@@ -63,10 +63,11 @@ def _probe(
     trusting = Capabilities(if_absent=True, checksum=Checksum.NONE, metadata=False, resumable=False)
     store.capabilities = trusting
     try:
-        metadata, md5 = _answers(store, keys[0], body, meta)
+        metadata, md5, probed_at_s = _answers(store, keys[0], body, meta)
         if_absent = _keeps_existing(store, keys[1], body, meta)
         checksum = _choose(store, wanted, sha256=lambda: sha256(keys[2]), md5=md5)
         found = replace(trusting, if_absent=if_absent, checksum=checksum, metadata=metadata)
+        found = replace(found, md5_etags=md5, probed_at_s=probed_at_s)
         found = replace(found, resumable=resumable(keys[3]))
     except BaseException:
         with suppress(StoreError):
@@ -80,20 +81,25 @@ def _probe(
     return found
 
 
-def _answers(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta) -> tuple[bool, bool]:
-    """Whether metadata comes back, and whether the ETag is the MD5; fails where reading or listing does."""
+def _answers(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta) -> tuple[bool, bool, float | None]:
+    """Whether metadata comes back, whether the ETag is the MD5, and when the store says that it was put.
+
+    Fails where reading or listing does.
+    """
     etag = (store.put(key, body, meta).etag or "").strip('"')
     found = store.stat(key)
     if found is None or store.read_bytes(key) != body:
         raise StoreError(
             f"{store.place}: what was just stored cannot be read", hint="is a cache or a gateway between?"
         )
-    if key not in [entry.key for entry in store.list(key)]:
+    listed = {entry.key: entry for entry in store.list(key)}
+    if key not in listed:
         raise StoreError(
             f"{store.place}: what was just stored is not listed", hint="is a cache or a gateway between?"
         )
     metadata = found.sha256 == meta.sha256 and found.metadata == dict(meta.metadata)
-    return metadata, etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return metadata, etag == md5 == listed[key].etag, listed[key].modified_s
 
 
 def _keeps_existing(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,9 @@ from ingest.stores.objects import CONTROL, PIECE_BYTES, ObjectStore, listed
 from ingest.stores.parts import abort_uploads
 from ingest.stores.s3_clients import S3Clients
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
+
+_PLAIN = re.compile(r"[A-Za-z0-9 !$&'()+,\-./:;=@_]*")
+"""Names that obstore hands to the server as they are; in others it writes some characters as ``%`` and two digits."""
 
 
 class S3Store(ObjectStore):
@@ -120,7 +127,17 @@ class S3Store(ObjectStore):
                 )
             last = key
             if listed(key, prefix):
-                yield ObjectInfo(key, found["Size"], bare_etag(found["ETag"]))
+                modified_s = found["LastModified"].timestamp()
+                yield ObjectInfo(key, found["Size"], bare_etag(found["ETag"]), modified_s=modified_s)
+
+    def first_listed(self, prefix: str, after: str | None, limit: int) -> builtins.list[ObjectInfo]:
+        """See :meth:`Store.first_listed`. By obstore, which reads a page in a tenth of boto3's time, where it can."""
+        if prefix.endswith("/") == bool(prefix) and _is_plain(prefix) and _is_plain(after or ""):
+            with suppress(StoreError):
+                page = [*islice(ObjectStore.list(self, prefix, after=after), limit)]
+                if all(one.key < other.key for one, other in pairwise(page)):
+                    return page
+        return super().first_listed(prefix, after, limit)
 
     def _pages(self, query: dict[str, Any]) -> Iterator[Any]:
         try:
@@ -162,3 +179,9 @@ class S3Store(ObjectStore):
         """See :meth:`Store.close`."""
         self.multipart.close()
         self.clients.boto.close()
+
+
+def _is_plain(name: str) -> bool:
+    """Whether obstore takes a place in a listing as it is; a folder ends with its slash."""
+    segments = name.removesuffix("/").split("/")
+    return not name or (_PLAIN.fullmatch(name) is not None and not {"", ".", ".."} & set(segments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -62,6 +63,10 @@ class WrappedStore(Store):
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Store.list`."""
         return self._store.list(prefix, after=after)
+
+    def first_listed(self, prefix: str, after: str | None, limit: int) -> builtins.list[ObjectInfo]:
+        """See :meth:`Store.first_listed`."""
+        return self._do(lambda: self._store.first_listed(prefix, after, limit))
 
     def read(self, key: str) -> Iterator[bytes]:
         """See :meth:`Store.read`."""

@@ -200,6 +200,19 @@ def test_a_long_list_has_every_key_once(store: Store, kind: str) -> None:
     assert keys(store) == []
 
 
+@pytest.mark.parametrize("folder", ["", "f/", "g ü/"])
+def test_the_first_listed_are_those_of_the_listing(store: Store, kind: str, folder: str) -> None:
+    names = [f"{folder}{name}" for name in ("1", "2{", '3"', "4%20", "5", "é")]
+    for name in (*names, "z"):
+        put(store, name, name.encode())
+    store.put(".ingest/part", b"", meta_of(b""))
+    for after in (None, *names):
+        listed = [*store.list(folder, after=after)]
+        assert store.first_listed(folder, after, 3) == listed[:3]
+        assert store.first_listed(folder, after, 100) == listed
+    assert (kind == "file") == (store.first_listed(folder, None, 1)[0].modified_s is None)
+
+
 def test_a_probe_leaves_nothing_and_finds_the_same_again(store: Store, kind: str) -> None:
     found = store.capabilities
     assert (
@@ -208,12 +221,13 @@ def test_a_probe_leaves_nothing_and_finds_the_same_again(store: Store, kind: str
             "file": Capabilities(
                 if_absent=True, checksum=Checksum.READ_BACK, metadata=False, resumable=False
             ),
-            "rclone": Capabilities(if_absent=False, checksum=Checksum.MD5, metadata=True, resumable=True),
-            "moto": Capabilities(if_absent=True, checksum=Checksum.MD5, metadata=True, resumable=True),
-            "obstore": Capabilities(if_absent=True, checksum=Checksum.MD5, metadata=True, resumable=False),
+            "rclone": Capabilities(False, Checksum.MD5, metadata=True, resumable=True, md5_etags=True),
+            "moto": Capabilities(True, Checksum.MD5, metadata=True, resumable=True, md5_etags=True),
+            "obstore": Capabilities(True, Checksum.MD5, metadata=True, resumable=False, md5_etags=True),
         }[kind]
     )
     assert store.probe() == found
+    assert (found.probed_at_s is None) == (kind == "file")
     assert keys(store, ".ingest/") == []
     assert Capabilities.from_dict(found.to_dict()) == found
 

@@ -78,6 +78,7 @@ def bench(
     knows_writer: bool = False,
     was_empty: bool = False,
     list_existing: bool = True,
+    older_than_s: float | None = None,
     **changes: Any,
 ) -> Iterator[Bench]:
     """A kit of a job that copies ``folder/source`` into ``folder/stored``."""
@@ -112,6 +113,7 @@ def bench(
         if_absent=True,
         knows_writer=knows_writer,
         was_empty=was_empty,
+        older_than_s=older_than_s,
     )
     with ThreadPoolExecutor(threads) as executor:
         kit = Kit(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,10 @@ class Counting(WrappedStore):
     listings = 0
     most = 200
 
-    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+    def first_listed(self, prefix: str, after: str | None, limit: int) -> list[ObjectInfo]:
         self.listings += 1
         assert self.listings <= self.most, "it lists for ever"
-        return self._store.list(prefix, after=after)
+        return self._store.first_listed(prefix, after, limit)
 
 
 def patient(store: Counting) -> PatientStore:
