@@ -117,12 +117,12 @@ class TilesJob(Strict):
 
 
 class ProcessorConfig(Strict):
-    """A path or tile processor by name, with its parameters."""
+    """A path processor, tile processor or finisher by name, with its parameters."""
 
     class_: str = Field(
         alias="class",
         min_length=1,
-        description="The name of an installed processor (`ingest plugins` lists them) or a dotted path.",
+        description="The name of an installed plugin (`ingest plugins` lists them) or a dotted path.",
     )
     params: dict[str, Any] = Field(
         default_factory=dict, description="Parameters, as `ingest plugins NAME` lists them."
@@ -260,6 +260,10 @@ class JobConfig(Strict):
     path_processor: ProcessorConfig
     tile_processor: ProcessorConfig = Field(
         default_factory=lambda: ProcessorConfig.model_validate({"class": "file"})
+    )
+    finishers: tuple[ProcessorConfig, ...] = Field(
+        default=(),
+        description="What makes objects of the whole job's results at its end, such as an index, in this order.",
     )
     destination: Destination
     upload: UploadConfig = Field(default_factory=UploadConfig)

@@ -180,6 +180,8 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str], details: 
     """The keys allowed at ``location``, following the fields' models down (a tiles job's, if it is one)."""
     current: type[BaseModel] | None = model
     for part in location:
+        if isinstance(part, int):  # a place in a list
+            continue
         field = current.model_fields.get(str(part)) if current else None
         current = _model_of(field.annotation, "tiles" in details["loc"]) if field else None
     return [field.alias or name for name, field in current.model_fields.items()] if current else []

@@ -38,7 +38,7 @@ CONFIG_PARTS: dict[str, type[BaseModel]] = {
     "`ingest_job`, of type `tiles`": TilesJob,
     "`ingest_job.extent`": Extent,
     "`ingest_job.tile_size`": TileSize,
-    "`path_processor` and `tile_processor`": ProcessorConfig,
+    "`path_processor`, `tile_processor` and each of `finishers`": ProcessorConfig,
     "`destination`": Destination,
     "`upload`": UploadConfig,
     "`queue`": QueueConfig,
@@ -123,10 +123,13 @@ def keys_page() -> str:
 
 
 def plugins_page() -> str:
-    """The installed processors and their parameters."""
-    parts = ["# Processors\n", "`ingest plugins` lists those of your machine, yours among them.\n"]
+    """The installed processors and finishers, and their parameters."""
+    parts = [
+        "# Processors and finishers\n",
+        "`ingest plugins` lists those of your machine, yours among them.\n",
+    ]
     for plugin in all_plugins(Settings()):
-        parts += [f"## `{plugin.name}`, a {plugin.kind} processor\n", plugin.description + "\n"]
+        parts += [f"## `{plugin.name}`, a {plugin.kind_words}\n", plugin.description + "\n"]
         rows = [
             (f"`{one.name}`", one.type, f"`{default_text(one)}`", one.description)
             for one in plugin.parameters

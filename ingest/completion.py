@@ -1,4 +1,4 @@
-"""The end of a job: its manifest; and the undoing of one that was cancelled.
+"""The end of a job: its manifest and finishers; and the undoing of one that was cancelled.
 
 Both read the manifest, and so need pyarrow, which takes a while to import: this module is imported when it is needed.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from ingest import manifest
 from ingest.ending import abort_uploads
 from ingest.errors import IngestError, JobError
+from ingest.finishing import Finishing, ManifestResults
 from ingest.handle import JobHandle
 from ingest.items import Item
 from ingest.ledger import State
@@ -23,12 +25,13 @@ DELETED_AT_ONCE = 1000
 
 
 def complete(job: JobHandle) -> State:
-    """Make the manifest and end the job. May be repeated, and taken over from one that died.
+    """Make the manifest, run the finishers, and end the job. May be repeated, and taken over from one that died.
 
     Raises:
         JobError: batches are still to be done, or counts disagree.
         StoreError: the destination cannot be written; the job stays ``completing``.
         ManifestDamaged: a part is missing or garbled; the job stays ``completing``.
+        IngestError: a finisher failed; the job stays ``completing``.
     """
     state, counts, _ = job.ledger.snapshot()
     if state in (State.COMPLETE, State.FAILED):
@@ -43,6 +46,11 @@ def complete(job: JobHandle) -> State:
         if state is not State.COMPLETING:
             raise JobError(f"job {job.job_id} is {state}, and is not completed any more")
 
+    def finish(parquet: Path) -> dict[str, Any]:
+        results = ManifestResults(job.store, parquet, job.settings.scratch, counts.failed)
+        finishing = Finishing(job.store, job.ledger, still_completing)
+        return {"additions": finishing.run(job.finishers(), results)}
+
     tokens = job.ledger.parts()
     manifest.complete(
         job.store,
@@ -52,6 +60,7 @@ def complete(job: JobHandle) -> State:
         _summary(job, end),
         job.settings.scratch,
         still_completing,
+        finish,
     )
     job.queue.purge()
     job.ledger.transition(end, State.COMPLETING)
@@ -77,13 +86,14 @@ def delete_stored(job: JobHandle) -> int:
     """Delete what a cancelled job stored and did not find there, then its manifest; how many objects were its data.
 
     What batches that were cut off had stored is deleted where the object itself says that this job stored it.
-    A folder does not say so, and keeps them.
+    A folder does not say so, and keeps them. What finishers stored goes too.
     """
     count = 0
     keys = _stored_keys(job)
     while chunk := list(islice(keys, DELETED_AT_ONCE)):
         job.store.delete(chunk)
         count += len(chunk)
+    job.store.delete(job.ledger.additions())
     job.store.delete([info.key for info in job.store.list(manifest.folder(job.job_id))])
     return count
 

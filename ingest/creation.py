@@ -17,7 +17,7 @@ from ingest.handle import make_context
 from ingest.items import Grid
 from ingest.job import Job
 from ingest.ledger import Ledger
-from ingest.plugin_loader import Processors, load_processors, resolve_processors
+from ingest.plugin_loader import Processors, load_finishers, load_processors, resolve_processors
 from ingest.redis_client import connect, redis_errors
 from ingest.redis_server import redis_url
 from ingest.stores.base import Capabilities
@@ -67,11 +67,12 @@ def check(raw: Mapping[str, Any], base_dir: Path, settings: Settings) -> JobConf
     config = resolve_processors(
         parse_config(raw, base_dir=base_dir.absolute()), settings, base_dir.absolute()
     )
-    processors = load_processors(
-        config, make_context(config, "preview", int(time.time()), settings), settings
-    )
+    context = make_context(config, "preview", int(time.time()), settings)
+    processors = load_processors(config, context, settings)
     processors.path.check()
     processors.tile.check()
+    for finisher in load_finishers(config, context, settings):
+        finisher.check()
     _check_key_fields(config, processors)
     _check_apart(config)
     processors.close()

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 from ingest.config import JobConfig, Settings, TilesJob
 from ingest.errors import IngestError
 from ingest.items import Grid, Item
+from ingest.leased_slots import LeasedSlots
 from ingest.ledger import FailedItem, JobRecord, Ledger
 from ingest.naming import KeyMaker
-from ingest.plugin_loader import Processors, load_processors
+from ingest.plugin_loader import Processors, load_finishers, load_processors
 from ingest.presence import Presence
-from ingest.processors import JobContext
+from ingest.processors import Finisher, JobContext
 from ingest.queue import JobQueue
 from ingest.redis_server import redis_url
 from ingest.status import Status
-from ingest.stores.base import Store
+from ingest.stores.base import Store, never
 from ingest.stores.open import open_store
 from ingest.stores.retry import RetryingStore
 
@@ -72,16 +75,32 @@ class JobHandle:
         """
         return open_store(self.config.destination, self.config.upload, self.record.capabilities)
 
-    def processors(self) -> Processors:
+    def processors(self, check: Callable[[], None] = never) -> Processors:
         """New processors for the job, checked on this machine.
+
+        Args:
+            check: called while a processor waits for a slot; raises to interrupt.
 
         Raises:
             ConfigError: one is missing here, not allowed here, or cannot read its source from here.
         """
-        processors = load_processors(self.config, self.context, self.settings)
+        slots = LeasedSlots(self.ledger, check, self.settings.redis_patience_s)
+        context = replace(self.context, slots=slots)
+        processors = load_processors(self.config, context, self.settings)
         processors.path.check()
         processors.tile.check()
         return processors
+
+    def finishers(self) -> list[Finisher[Any]]:
+        """New finishers for the job, checked on this machine.
+
+        Raises:
+            ConfigError: one is missing here, not allowed here, or does not suit the job.
+        """
+        finishers = load_finishers(self.config, self.context, self.settings)
+        for finisher in finishers:
+            finisher.check()
+        return finishers
 
     def keys(self, processors: Processors) -> KeyMaker:
         """What makes the job's keys."""

@@ -12,6 +12,8 @@ Keys of a job, all below ``ingest:{ID}``:
 ``…:parts``        hash    batch → the token in the name of its manifest part
 ``…:failures``     hash    ``batch:index`` → a failed item, with its reason
 ``…:uploads``      hash    key → ID of an unfinished multipart upload
+``…:additions``    set     keys of what finishers stored beside the data
+``…:slots:NAME``   zset    who holds a slot (connections to a host, say) → when that lease ends, in milliseconds
 ``…:nodes``        zset    node → when it was last seen
 ``…:left``         set     nodes that were stopped by their own command, and did not die
 ``…:ended``        hash    node and process → why the node ended that process
@@ -365,6 +367,16 @@ class Ledger:
         )
         with redis_errors(self.url):
             self.client.delete(*(self.key(part) for part in parts))
+
+    def note_addition(self, key: str) -> None:
+        """Note that a finisher is about to store an object under this key."""
+        with redis_errors(self.url):
+            self.client.sadd(self.key("additions"), key)
+
+    def additions(self) -> set[str]:
+        """The keys of all that finishers have stored, or were about to."""
+        with redis_errors(self.url):
+            return {key.decode() for key in cast("set[bytes]", self.client.smembers(self.key("additions")))}
 
     # UploadRecords, for stores with multipart uploads
 

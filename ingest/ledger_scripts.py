@@ -153,6 +153,17 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
+TAKE_SLOT = """
+-- KEYS: slots · ARGV: token, at once, ttl_ms · 1 where a slot is ours, taken or renewed; 0 where all are taken
+local t = redis.call('TIME')
+local now, ttl = t[1] * 1000 + math.floor(t[2] / 1000), tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ttl), ARGV[1])
+if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) end
+return 1
+"""
+
 LET_GO = """
 -- KEYS: duty · ARGV: holder
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end

@@ -50,12 +50,14 @@ __all__ = [
     "parts_folder",
     "read_manifest",
     "read_parts",
+    "result_rows",
     "stored_keys",
     "write_part",
 ]
 
 BATCHES_FIELD = b"ingest.batches"
 ROWS_IN_GROUP = 128 * 1024
+ROWS_AT_ONCE = 4096
 
 
 def complete(
@@ -66,6 +68,7 @@ def complete(
     summary: Mapping[str, Any],
     scratch_dir: Path,
     check: Callable[[], None] = lambda: None,
+    finish: Callable[[Path], Mapping[str, Any]] = lambda manifest: {},
 ) -> None:
     """Make the manifest of a job whose ``batches`` are all committed, then delete the parts. May be repeated.
 
@@ -75,6 +78,8 @@ def complete(
     Args:
         tokens: batch → the token of the part that was committed.
         check: called before each write; raises where the job is not to be completed any more.
+        finish: called with a local copy of the manifest when that is stored, and before ``job.json`` is; what else
+            ``job.json`` should say.
 
     Raises:
         ManifestDamaged: a part is missing, truncated or garbled; nothing was deleted.
@@ -96,6 +101,7 @@ def complete(
         check()
         put_local(store, f"{folder(job_id)}manifest.parquet", parquet, "application/vnd.apache.parquet")
         put_local(store, f"{folder(job_id)}manifest-sha256.txt", sums, "text/plain; charset=utf-8")
+        summary = {**summary, **finish(parquet)}
     check()
     body = json.dumps(summary, indent=2, ensure_ascii=True).encode() + b"\n"
     put_small(store, f"{folder(job_id)}job.json", body, "application/json")
@@ -198,7 +204,19 @@ def read_manifest(store: Store, job_id: str, scratch_dir: Path) -> Iterator[Mapp
         manifest = _fetch(store, job_id, Path(scratch, "manifest.parquet"))
         if manifest is None:
             raise ObjectMissing(f"{store.url} has no manifest of job {job_id}", hint="is the job complete?")
-        place = SCHEMA.get_field_index("mtime")
         for table in _tables(manifest):
-            # A datetime cannot hold nanoseconds.
-            yield from table.set_column(place, "mtime", table["mtime"].cast(pa.int64())).to_pylist()
+            yield from _rows(table)
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """A table's rows, with times in nanoseconds, which a datetime cannot hold."""
+    place = SCHEMA.get_field_index("mtime")
+    return table.set_column(place, "mtime", table["mtime"].cast(pa.int64())).to_pylist()
+
+
+def result_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a local manifest, in small pieces; ``metadata`` is a dictionary."""
+    with pq.ParquetFile(path) as manifest:
+        for batch in manifest.iter_batches(ROWS_AT_ONCE):
+            for row in _rows(pa.Table.from_batches([batch]).cast(SCHEMA)):
+                yield {**row, "metadata": dict(row["metadata"] or ())}

@@ -1,4 +1,4 @@
-"""Finding processors: installed entry points by name, and what the operator allows by dotted path."""
+"""Finding plugins: installed entry points by name, and what the operator allows by dotted path."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from typing import Any, Literal, NamedTuple
 from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
 from ingest.config import FilesJob, JobConfig, ProcessorConfig, Settings, parse_model
 from ingest.errors import PluginError, did_you_mean
-from ingest.processors import JobContext, Params, PathProcessor, TileProcessor
+from ingest.processors import Finisher, JobContext, Params, PathProcessor, TileProcessor
 
-Kind = Literal["path", "tile"]
-_BASES: dict[Kind, type[Any]] = {"path": PathProcessor, "tile": TileProcessor}
+Kind = Literal["path", "tile", "finisher"]
+KIND_WORDS: dict[Kind, str] = {"path": "path processor", "tile": "tile processor", "finisher": "finisher"}
+_BASES: dict[Kind, type[Any]] = {"path": PathProcessor, "tile": TileProcessor, "finisher": Finisher}
+_GROUPS: dict[Kind, str] = {
+    "path": "ingest.path_processors",
+    "tile": "ingest.tile_processors",
+    "finisher": "ingest.finishers",
+}
 
 
 class Processors(NamedTuple):
@@ -32,26 +38,28 @@ class Processors(NamedTuple):
 
 
 def installed(kind: Kind) -> dict[str, EntryPoint]:
-    """The installed processors of a kind, by name."""
-    return {point.name: point for point in entry_points(group=f"ingest.{kind}_processors")}
+    """The installed plugins of a kind, by name."""
+    return {point.name: point for point in entry_points(group=_GROUPS[kind])}
 
 
-def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
-    """The class of an installed processor, or of one at a dotted path that this machine allows.
+def load_class(kind: Kind, name: str, settings: Settings, place: str | None = None) -> type[Any]:
+    """The class of an installed plugin, or of one at a dotted path that this machine allows.
+
+    Args:
+        place: where the config names it, if that is not the processor's own place.
 
     Raises:
-        PluginError: no such processor (with the nearest names), a dotted path that is not allowed here,
+        PluginError: no such plugin (with the nearest names), a dotted path that is not allowed here,
             or a module that cannot be imported.
     """
-    place = f"{kind}_processor.class"
+    place = f"{place or _place(kind)}.class"
     point = installed(kind).get(name)
     if point is not None:
         return _checked(kind, _imported(point.load, repr(name), place), name, place)
     if "." not in name:
-        other: Kind = "tile" if kind == "path" else "path"
-        is_other = name in installed(other)
-        hint = f"it is a {other} processor" if is_other else did_you_mean(name, installed(kind))
-        raise PluginError(f"there is no {kind} processor {name!r}", place=place, hint=hint)
+        others = [word for other, word in KIND_WORDS.items() if other != kind and name in installed(other)]
+        hint = f"it is a {others[0]}" if others else did_you_mean(name, installed(kind))
+        raise PluginError(f"there is no {KIND_WORDS[kind]} {name!r}", place=place, hint=hint)
     module_name, _, class_name = name.rpartition(".")
     if not all(part.isidentifier() for part in name.split(".")):
         raise PluginError(f"{name!r} is neither a name nor a dotted path", place=place)
@@ -62,6 +70,11 @@ def load_class(kind: Kind, name: str, settings: Settings) -> type[Any]:
         hint = did_you_mean(class_name, dir(module))
         raise PluginError(f"{module_name} has no class {class_name!r}", place=place, hint=hint)
     return _checked(kind, found, name, place)
+
+
+def _place(kind: Kind) -> str:
+    """Where a config names a processor of this kind."""
+    return "finishers" if kind == "finisher" else f"{kind}_processor"
 
 
 def _imported(load: Callable[[], Any], what: str, place: str) -> Any:
@@ -87,7 +100,7 @@ def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:
             _check_shadowed(top, folder, place)
             return
     raise PluginError(
-        f"{name!r} is not installed as a processor, and this machine does not allow its module",
+        f"{name!r} is not installed as a plugin, and this machine does not allow its module",
         place=place,
         hint=f"if you trust it, set INGEST_PLUGIN_PATHS={module_name} (or its folder) on every node",
     )
@@ -104,46 +117,61 @@ def _check_shadowed(top: str, folder: Path, place: str) -> None:
 
 
 def _checked(kind: Kind, found: Any, name: str, place: str) -> type[Any]:
-    if isinstance(found, type) and (issubclass(found, _BASES[kind]) or is_boss_class(found)):
+    is_boss = kind != "finisher" and is_boss_class(found)
+    if isinstance(found, type) and (issubclass(found, _BASES[kind]) or is_boss):
         return found
     base = _BASES[kind].__name__
-    raise PluginError(f"{name!r} is no {kind} processor: it does not derive from {base}", place=place)
+    raise PluginError(f"{name!r} is no {KIND_WORDS[kind]}: it does not derive from {base}", place=place)
 
 
-def _build(kind: Kind, config: ProcessorConfig, context: JobContext, settings: Settings) -> Any:
-    cls = load_class(kind, config.class_, settings)
-    if is_boss_class(cls):
+def _build(
+    kind: Kind, config: ProcessorConfig, context: JobContext, settings: Settings, place: str | None = None
+) -> Any:
+    cls = load_class(kind, config.class_, settings, place)
+    if is_boss_class(cls) and kind != "finisher":
         adapter = BossPathProcessor if kind == "path" else BossTileProcessor
         return adapter(cls, config.params, context)
-    return cls(check_params(kind, cls, config), context)
+    return cls(check_params(kind, cls, config, place=place), context)
 
 
-def check_params(kind: Kind, cls: type[Any], config: ProcessorConfig, base_dir: Path | None = None) -> Params:
-    """The parameters of a processor as its own model; relative paths are taken from ``base_dir``.
+def check_params(
+    kind: Kind,
+    cls: type[Any],
+    config: ProcessorConfig,
+    base_dir: Path | None = None,
+    place: str | None = None,
+) -> Params:
+    """The parameters of a plugin as its own model; relative paths are taken from ``base_dir``.
 
     Raises:
         ConfigError: with the place of each parameter that is unknown, missing or wrong.
     """
     model: type[Params] = cls.Params
-    return parse_model(model, config.params, place=f"{kind}_processor.params", base_dir=base_dir)
+    return parse_model(model, config.params, place=f"{place or _place(kind)}.params", base_dir=base_dir)
 
 
 def resolve_processors(config: JobConfig, settings: Settings, base_dir: Path | None) -> JobConfig:
-    """``config`` with both processors' parameters checked, defaults filled in, and paths made absolute.
+    """``config`` with all plugins' parameters checked, defaults filled in, and paths made absolute.
 
     Raises:
-        ConfigError: a processor or parameter is wrong.
+        ConfigError: a plugin or parameter is wrong.
     """
-    resolved: dict[str, ProcessorConfig] = {}
-    kinds: dict[Kind, ProcessorConfig] = {"path": config.path_processor, "tile": config.tile_processor}
-    for kind, processor in kinds.items():
-        cls = load_class(kind, processor.class_, settings)
-        if is_boss_class(cls):
-            continue
-        params = check_params(kind, cls, processor, base_dir)
-        update = {"params": params.model_dump(mode="json")}
-        resolved[f"{kind}_processor"] = processor.model_copy(update=update)
-    return config.model_copy(update=resolved)
+
+    def resolved(kind: Kind, processor: ProcessorConfig, place: str | None = None) -> ProcessorConfig:
+        cls = load_class(kind, processor.class_, settings, place)
+        if is_boss_class(cls) and kind != "finisher":
+            return processor
+        params = check_params(kind, cls, processor, base_dir, place)
+        return processor.model_copy(update={"params": params.model_dump(mode="json")})
+
+    update = {
+        "path_processor": resolved("path", config.path_processor),
+        "tile_processor": resolved("tile", config.tile_processor),
+        "finishers": tuple(
+            resolved("finisher", finisher, f"finishers.{i}") for i, finisher in enumerate(config.finishers)
+        ),
+    }
+    return config.model_copy(update=update)
 
 
 def load_processors(config: JobConfig, context: JobContext, settings: Settings) -> Processors:
@@ -161,3 +189,15 @@ def load_processors(config: JobConfig, context: JobContext, settings: Settings) 
             place="path_processor.class",
         )
     return Processors(path, tile)
+
+
+def load_finishers(config: JobConfig, context: JobContext, settings: Settings) -> list[Finisher[Any]]:
+    """A job's finishers, built for this process, in the order in which they run.
+
+    Raises:
+        ConfigError: one is not there, not allowed, or its parameters do not fit.
+    """
+    return [
+        _build("finisher", finisher, context, settings, f"finishers.{i}")
+        for i, finisher in enumerate(config.finishers)
+    ]

@@ -1,20 +1,21 @@
 """Every extension point: what a plugin may be, and all that it is given.
 
-A plugin is a class named by an entry point of the group ``ingest.path_processors`` or
-``ingest.tile_processors``. It declares its parameters as a pydantic model; a job whose parameters do
-not fit is refused when it is created. A processor belongs to one process, and all its methods are
-called from one thread, so it may keep what it opened or decoded last.
+A plugin is a class named by an entry point of the group ``ingest.path_processors``,
+``ingest.tile_processors`` or ``ingest.finishers``. It declares its parameters as a pydantic model; a job
+whose parameters do not fit is refused when it is created. A plugin belongs to one process, and all its
+methods are called from one thread, so it may keep what it opened or decoded last.
 """
 
 from __future__ import annotations
 
 import abc
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -35,6 +36,40 @@ class Params(BaseModel):
 ParamsT = TypeVar("ParamsT", bound=Params)
 
 
+class Slots(Protocol):
+    """Limits on how much is done at once, by name, such as connections to a host."""
+
+    def take(self, name: str, at_once: int) -> AbstractContextManager[None]:
+        """Wait until one of ``at_once`` slots of this name is free, and hold it within the context.
+
+        Whoever takes a slot holds no other of the same name, or two may wait for each other.
+
+        Raises:
+            Stopped: the work was asked to stop while it waited.
+        """
+
+
+class LocalSlots:
+    """Slots of this process alone, for where there is no job."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, name: str, at_once: int) -> Iterator[None]:
+        """See :meth:`Slots.take`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken[name] < at_once)
+            self._taken[name] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken[name] -= 1
+                self._changed.notify_all()
+
+
 @dataclass(frozen=True, slots=True)
 class JobContext:
     """What a processor may know of the job it works for.
@@ -46,6 +81,7 @@ class JobContext:
         grid: the job's tiles, or None for a job over files.
         scratch_dir: a folder on this machine for passing files.
         config: the whole job config as JSON, for adapters of other systems' plugins.
+        slots: limits over all nodes of the job. Outside a job they hold for this process alone.
     """
 
     job_id: str
@@ -54,6 +90,7 @@ class JobContext:
     grid: Grid | None
     scratch_dir: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+    slots: Slots = field(default_factory=LocalSlots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +101,17 @@ class Source:
         item: the item.
         path: a local file, to be read only. It may be gone after the uploads have been stored.
         origin: pixel (x, y) of the section at which the file's upper left pixel lies; tiles only.
+        facts: what the path processor found out about the source. They go into the manifest with each upload.
+        previous, following: open the file before and after it, in the source's order and the same folder. None
+            where there is none, or the tile processor does not say that it ``uses_neighbours``.
     """
 
     item: Item
     path: Path
     origin: tuple[int, int] = (0, 0)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    previous: Callable[[], AbstractContextManager[Path]] | None = None
+    following: Callable[[], AbstractContextManager[Path]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +191,20 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
         """
         return nullcontext(Path(path))
 
+    def facts(self, path: str) -> Mapping[str, str]:
+        """What was found out about the source at ``path``, for the manifest; asked while it is open. Default: {}."""
+        return {}
+
+    def neighbours(self, item: FileItem) -> tuple[FileItem | None, FileItem | None]:
+        """The files before and after this one, in the order of :meth:`paths` and the same folder. Default: none.
+
+        Asked only for a tile processor that ``uses_neighbours``.
+
+        Raises:
+            ItemError: the folder cannot be listed.
+        """
+        return (None, None)
+
     def origin(self, tile: Tile) -> tuple[int, int]:
         """Pixel (x, y) of the section where the file's upper left pixel lies. Default: the section's own."""
         return (0, 0)
@@ -162,10 +219,12 @@ class TileProcessor(abc.ABC, Generic[ParamsT]):
     Attributes:
         key_fields: fields that its uploads bring for the key template, beside those of the item, and what
             each stands for.
+        uses_neighbours: it reads ``source.previous`` and ``source.following``.
     """
 
     Params: ClassVar[type[Params]] = Params
     key_fields: ClassVar[Mapping[str, str]] = {}
+    uses_neighbours: ClassVar[bool] = False
 
     def __init__(self, params: ParamsT, context: JobContext) -> None:
         self.params = params
@@ -205,3 +264,87 @@ class TileProcessor(abc.ABC, Generic[ParamsT]):
 
     def close(self) -> None:
         """Let go of what is held. Called once, after the last call of anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """An object that a finisher stores beside the data.
+
+    Attributes:
+        key: relative to the destination, and checked like every key. It must not be a data object's.
+        body: the bytes, or a local file, which is read before the next addition is asked for.
+        content_type: its media type.
+    """
+
+    key: str
+    body: bytes | Path
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A row of the manifest: an object that was stored, or was there already (``status`` is ``skipped``).
+
+    Times are in nanoseconds since 1970 UTC. ``size_bytes`` and ``mtime_ns`` are the source's, where it says.
+    """
+
+    item: str
+    source: str
+    size_bytes: int | None
+    mtime_ns: int | None
+    key: str
+    stored_bytes: int
+    sha256: str
+    etag: str | None
+    content_type: str
+    status: str
+    metadata: Mapping[str, str]
+
+
+class Results(Protocol):
+    """All that a job stored, as a finisher sees it.
+
+    Attributes:
+        failed_items: how many items failed, and so are not among the rows.
+    """
+
+    failed_items: int
+
+    def rows(self) -> Iterator[Result]:
+        """Every row, in the manifest's order and in bounded memory. May be asked again."""
+
+    def open(self, key: str) -> AbstractContextManager[Path]:
+        """A local copy of a stored object; leaving the context deletes it.
+
+        Raises:
+            StoreError: the store is away; the job is completed when it is back.
+            IngestError: the object is gone.
+        """
+
+
+class Finisher(abc.ABC, Generic[ParamsT]):
+    """Makes objects of a finished job's results: an index, a summary, what another program reads.
+
+    It runs when all items have come to an end, also where some have failed. What it raises leaves the job
+    ``completing``, with the reason; when that is mended, the job is completed by the next node that joins.
+    """
+
+    Params: ClassVar[type[Params]] = Params
+
+    def __init__(self, params: ParamsT, context: JobContext) -> None:
+        self.params = params
+        self.context = context
+
+    def check(self) -> None:
+        """Look whether the job's kind suits this finisher. Called at create and at join.
+
+        Raises:
+            ConfigError: it does not, and why.
+        """
+
+    @abc.abstractmethod
+    def additions(self, results: Results) -> Iterator[Addition]:
+        """The objects to store beside the data. What an earlier run put there is overwritten.
+
+        May be repeated, after a failure anywhere, and must then yield the same bytes for the same results.
+        """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -17,7 +18,7 @@ from ingest.config.job import ConfigPath
 from ingest.errors import ConfigError, ItemError
 from ingest.items import FileItem, Item
 from ingest.plugins.folder_walk import Walk, is_below
-from ingest.plugins.local import check_folder, regular_file
+from ingest.plugins.local import beside, check_folder, regular_file
 from ingest.processors import Params, PathProcessor, Source, TileProcessor, Upload
 
 # A table of its own, not the machine's /etc/mime.types, so that all nodes agree.
@@ -78,6 +79,7 @@ class Folder(PathProcessor[FolderParams]):
 
     Params: ClassVar[type[Params]] = FolderParams
     _resolved_last: tuple[str, str] = "", ""
+    _listed_last: tuple[str | None, list[str]] = None, []
 
     @property
     def _root(self) -> str:
@@ -102,6 +104,10 @@ class Folder(PathProcessor[FolderParams]):
 
     def paths(self, after: str | None = None) -> Iterator[FileItem]:
         """The files, lazily: only the entries of one folder at each depth are held in memory."""
+        self.left_out.clear()
+        yield from self._walk(self.left_out).files(after)
+
+    def _walk(self, left_out: Counter[str]) -> Walk:
         include = GitIgnoreSpec.from_lines(self.params.include) if self.params.include else None
         exclude = GitIgnoreSpec.from_lines(self.params.exclude) if self.params.exclude else None
 
@@ -112,10 +118,15 @@ class Folder(PathProcessor[FolderParams]):
                 return "not included"
             return None
 
-        self.left_out.clear()
         hidden, follow_links = self.params.hidden, self.params.follow_links
-        walk = Walk(self._root, choice, hidden=hidden, follow_links=follow_links, left_out=self.left_out)
-        yield from walk.files(after)
+        return Walk(self._root, choice, hidden=hidden, follow_links=follow_links, left_out=left_out)
+
+    def neighbours(self, item: FileItem) -> tuple[FileItem | None, FileItem | None]:
+        """The files before and after this one in its folder, of those that :meth:`paths` lists."""
+        folder = item.path.rpartition("/")[0]
+        if folder != self._listed_last[0]:
+            self._listed_last = folder, self._walk(Counter()).files_in(folder)
+        return beside(item.path, self._listed_last[1])
 
     def path(self, item: Item) -> str:
         """The file's absolute path.

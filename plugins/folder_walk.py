@@ -97,6 +97,20 @@ class Walk:
             elif after is None or not (after == path or after.startswith(path + "/")):
                 yield info if isinstance(info, FileItem) else FileItem(path, info.st_size, info.st_mtime_ns)
 
+    def files_in(self, folder: str) -> list[str]:
+        """The paths of the files that lie in a folder itself, in order; ``folder`` is a path below the root, or "".
+
+        Raises:
+            SourceUnreadable: it cannot be listed.
+        """
+        prefix = folder + "/" if folder else ""
+        paths = []
+        for entry in self._enter(prefix, None).entries:
+            info = self._look(entry, prefix + entry.name, [])
+            if info is not None and not (isinstance(info, os.stat_result) and stat.S_ISDIR(info.st_mode)):
+                paths.append(prefix + entry.name)
+        return paths
+
     def _enter(self, prefix: str, after: str | None, info: os.stat_result | None = None) -> _Folder:
         """The folder at ``prefix``, without the entries that come before ``after``."""
         try:

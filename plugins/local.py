@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
-from ingest.items import Grid, Item, Tile
+from ingest.items import FileItem, Grid, Item, Tile
 
 SUFFIX_PATTERN = r"^\.?[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$"
 """A file's suffix, such as ``png`` or ``ome.tif``; it can lead nowhere."""
@@ -75,3 +77,17 @@ def tile_of(item: Item, processor: str) -> Tile:
     if not isinstance(item, Tile):
         raise ItemError(f"{processor!r} serves tiles; {item.name!r} is a file")
     return item
+
+
+def beside(path: str, paths: Sequence[str]) -> tuple[FileItem | None, FileItem | None]:
+    """The files before and after ``path`` among ``paths``, which are in the order of their bytes.
+
+    It need not be among them: it may have vanished since they were listed.
+    """
+    key = os.fsencode(path)
+    before = bisect.bisect_left(paths, key, key=os.fsencode)
+    after = bisect.bisect_right(paths, key, key=os.fsencode)
+    return (
+        FileItem(paths[before - 1]) if before > 0 else None,
+        FileItem(paths[after]) if after < len(paths) else None,
+    )

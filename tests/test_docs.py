@@ -54,7 +54,10 @@ def test_reference_pages_are_fresh() -> None:
     [
         ("commands.md", [f"## ingest {name}\n" for name in COMMANDS]),
         ("settings.md", [f"`INGEST_{name.upper()}`" for name in Settings.model_fields]),
-        ("plugins.md", [f"## `{name}`" for name in (*installed("path"), *installed("tile"))]),
+        (
+            "plugins.md",
+            [f"## `{name}`" for name in (*installed("path"), *installed("tile"), *installed("finisher"))],
+        ),
         ("exit-codes.md", [f"| `{code}` |" for code in EXIT_CODES]),
     ],
 )
@@ -129,8 +132,8 @@ def test_the_readmes_job_runs_and_its_json_is_documented(tmp_path: Path, state_d
 
 
 def test_the_plugin_in_the_docs_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [code] = blocks(ROOT / "docs" / "plugins.md", "python")
-    (tmp_path / "my_plugins.py").write_text(code)
+    codes = blocks(ROOT / "docs" / "plugins.md", "python")
+    (tmp_path / "my_plugins.py").write_text("\n".join(codes))
     monkeypatch.setenv("INGEST_PLUGIN_PATHS", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -139,10 +142,12 @@ def test_the_plugin_in_the_docs_works(run: Run, tmp_path: Path, monkeypatch: pyt
         ROOT / "config" / "examples" / "folder.json",
         *("--set", "tile_processor.class=my_plugins.Gzip"),
         *("--set", "destination.key={parent}{stem}{suffix}"),
+        *("--set", 'finishers=[{"class": "my_plugins.KeyList"}]'),
     )
 
     assert result.exit_code == 0, result.stderr
     assert ".gz\n" in result.stdout
+    assert "my_plugins.KeyList\n" in result.stdout
 
 
 def test_every_column_of_the_manifest_and_every_state_is_explained() -> None:

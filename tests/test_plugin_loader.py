@@ -11,12 +11,12 @@ import pytest
 from ingest import plugin_loader
 from ingest.config import Settings, parse_config
 from ingest.errors import PluginError
-from ingest.plugin_loader import Kind, installed, load_class, load_processors
+from ingest.plugin_loader import KIND_WORDS, Kind, installed, load_class, load_processors
 from ingest.plugins.files import FileAsIs, Folder
 from ingest.processors import JobContext
 
 PLUGIN = """
-from ingest.processors import PathProcessor, TileProcessor
+from ingest.processors import Finisher, PathProcessor, TileProcessor
 
 class Paths(PathProcessor):
     def path(self, item):
@@ -25,6 +25,14 @@ class Paths(PathProcessor):
 class Tiles(TileProcessor):
     def uploads(self, source):
         yield from ()
+
+class Summary(Finisher):
+    def additions(self, results):
+        yield from ()
+
+class Boss:
+    def setup(self, parameters): ...
+    def process(self, x, y, z, t): ...
 
 function = print
 """
@@ -51,7 +59,7 @@ def plugins(tmp_path: Path) -> Iterator[Path]:
 def refused(kind: Kind, name: str, plugin_paths: str = "") -> PluginError:
     with pytest.raises(PluginError) as caught:
         load_class(kind, name, Settings(plugin_paths=plugin_paths))
-    assert caught.value.place == f"{kind}_processor.class"
+    assert caught.value.place == ("finishers.class" if kind == "finisher" else f"{kind}_processor.class")
     return caught.value
 
 
@@ -62,7 +70,7 @@ class TestInstalled:
         assert load_class("path", "folder", Settings()) is Folder
         assert load_class("tile", "file", Settings()) is FileAsIs
 
-    @pytest.mark.parametrize("kind", ["path", "tile"])
+    @pytest.mark.parametrize("kind", ["path", "tile", "finisher"])
     def test_each_loads_and_describes_all_its_parameters(self, kind: Kind) -> None:
         for name in installed(kind):
             cls: Any = load_class(kind, name, Settings())
@@ -138,9 +146,23 @@ class TestByPath:
         assert "own_missing_library" in str(refused("path", "own_broken.Paths", str(plugins)))
         assert "division by zero" in str(refused("path", "own_faulty.Paths", str(plugins)))
 
-    @pytest.mark.parametrize(("kind", "name"), [("path", "Tiles"), ("tile", "Paths"), ("path", "function")])
+    @pytest.mark.parametrize(
+        ("kind", "name"),
+        [
+            ("path", "Tiles"),
+            ("tile", "Paths"),
+            ("path", "function"),
+            ("finisher", "Tiles"),
+            ("finisher", "Boss"),
+        ],
+    )
     def test_what_is_no_processor_is_refused(self, plugins: Path, kind: Kind, name: str) -> None:
-        assert f"is no {kind} processor" in str(refused(kind, f"own_plugin.{name}", str(plugins)))
+        assert f"is no {KIND_WORDS[kind]}" in str(refused(kind, f"own_plugin.{name}", str(plugins)))
+
+    def test_a_finisher_is_found(self, plugins: Path) -> None:
+        allowed = Settings(plugin_paths=str(plugins))
+        assert load_class("finisher", "own_plugin.Summary", allowed).__name__ == "Summary"
+        assert refused("finisher", "folder").hint == "it is a path processor"
 
 
 def test_a_processor_that_lists_nothing_serves_no_files(tmp_path: Path) -> None:

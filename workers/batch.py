@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from ingest.errors import (
     IngestError,
@@ -189,17 +191,36 @@ class _Run:
             hand.source = processors.path.path(item)
             path = hand.opened.enter_context(processors.path.open(hand.source))
             origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
-            uploads = processors.tile.uploads(Source(item, path, origin))
-        self._send(hand, uploads, path)
+            facts = processors.path.facts(hand.source)
+            uploads = processors.tile.uploads(Source(item, path, origin, facts, *self._neighbours(item)))
+        self._send(hand, uploads, path, facts)
 
     def _processors_have(self, hand: _InHand) -> AbstractContextManager[None]:
         """Within it the item's processors have it: a limit on their time counts."""
         return self._kit.processor_time.of(self._batch.number, hand.index)
 
-    def _send(self, hand: _InHand, uploads: Iterable[Upload], path: Path | None) -> None:
-        """Hand each upload to a thread. ``path`` is the file behind the item."""
+    def _neighbours(self, item: Item) -> Iterator[Callable[[], AbstractContextManager[Path]] | None]:
+        """What opens the file before an item, and the one after it, where its processor wants them."""
+        processors = self._kit.processors
+        if not processors.tile.uses_neighbours or not isinstance(item, FileItem):
+            return
+        for neighbour in processors.path.neighbours(item):
+            yield partial(self._open, neighbour) if neighbour else None
+
+    def _open(self, item: Item) -> AbstractContextManager[Path]:
+        return self._kit.processors.path.open(self._kit.processors.path.path(item))
+
+    def _send(
+        self,
+        hand: _InHand,
+        uploads: Iterable[Upload],
+        path: Path | None,
+        facts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Hand each upload to a thread. ``path`` is the file behind the item, ``facts`` are known of it."""
         item = hand.item
-        for upload in timed(uploads, lambda: self._processors_have(hand)):
+        for made in timed(uploads, lambda: self._processors_have(hand)):
+            upload = replace(made, metadata={**facts, **made.metadata}) if facts else made
             _check_kinds(upload)
             key = self._key(item, upload.fields)
             if key in self._keys_taken:

@@ -82,7 +82,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
     )
     records = PatientRecords(job.ledger, job.settings.redis_patience_s, watch)
     budget = BytesBudget(config.upload.bytes_in_flight)
-    processors = job.processors()
+    processors = job.processors(watch.check)
     conditional = capabilities.if_absent and job.record.destination_was_empty
     kit = Kit(
         node=node,

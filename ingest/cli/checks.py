@@ -142,5 +142,5 @@ def _flower() -> Check:
 
 def _plugins(settings: Settings) -> Iterator[Check]:
     for plugin in all_plugins(settings):
-        what = f"{plugin.kind} processor {plugin.name}"
+        what = f"{plugin.kind_words} {plugin.name}"
         yield Check(what, plugin.missing is None, plugin.missing or "installed")

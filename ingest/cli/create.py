@@ -150,6 +150,7 @@ def _summary(config: JobConfig, seen: Preview) -> list[str]:
         "items": amount,
         "left out": left_out,
         "processors": f"{config.path_processor.class_} -> {config.tile_processor.class_}",
+        "at the end": ", ".join(finisher.class_ for finisher in config.finishers),
         "destination": config.destination.url,
         "keys": str(config.key_template),
         "estimate": estimate,

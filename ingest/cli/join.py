@@ -54,6 +54,7 @@ def command(job_id: str, processes: int | None, as_json: bool) -> int:
             f"job {job_id} is {state}: there is nothing left to do", hint=_what_next(job_id, state)
         )
     job.processors().close()
+    job.finishers()
     job.open_store()
     if as_json:
         emit_json({"event": "joined", "job_id": job_id})

@@ -1,4 +1,4 @@
-"""``ingest plugins``: what processors are installed, and what parameters they take."""
+"""``ingest plugins``: what processors and finishers are installed, and what parameters they take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingest.cli.config_arg import load_settings
 from ingest.cli.output import emit_json, table
 from ingest.config import Settings
 from ingest.errors import PluginError, did_you_mean
-from ingest.plugin_loader import Kind, installed, load_class
+from ingest.plugin_loader import KIND_WORDS, Kind, installed, load_class
 from ingest.processors import Params
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -23,7 +23,7 @@ _TYPE_WORDS = {"string": "text", "boolean": "true or false", "array": "list", No
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A processor's parameter, as people and programs are told of it."""
+    """A plugin's parameter, as people and programs are told of it."""
 
     name: str
     type: str
@@ -34,7 +34,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An installed processor; ``missing`` says why it cannot be loaded here."""
+    """An installed processor or finisher; ``missing`` says why it cannot be loaded here."""
 
     name: str
     kind: Kind
@@ -43,12 +43,17 @@ class Plugin:
     parameters: list[Parameter]
     missing: str | None = None
 
+    @property
+    def kind_words(self) -> str:
+        """Its kind, for people."""
+        return KIND_WORDS[self.kind]
+
 
 @click.command("plugins")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each processor.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each plugin.")
 def command(name: str | None, as_json: bool) -> None:
-    """List the installed processors; with NAME, say what one does and what parameters it takes.
+    """List the installed processors and finishers; with NAME, say what one does and what parameters it takes.
 
     \b
     Example:
@@ -59,7 +64,7 @@ def command(name: str | None, as_json: bool) -> None:
     found = [plugin for plugin in all_plugins(settings) if name in (None, plugin.name)]
     if name is not None and not found:
         known = {name for kind in KINDS for name in installed(kind)}
-        raise PluginError(f"there is no processor {name!r}", hint=did_you_mean(name, known))
+        raise PluginError(f"there is no plugin {name!r}", hint=did_you_mean(name, known))
     if as_json:
         for plugin in found:
             emit_json(asdict(plugin))
@@ -71,7 +76,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 
 def _show(plugin: Plugin) -> None:
-    click.echo(f"{plugin.name}, a {plugin.kind} processor\n\n{plugin.missing or plugin.description}\n")
+    click.echo(f"{plugin.name}, a {plugin.kind_words}\n\n{plugin.missing or plugin.description}\n")
     if not plugin.parameters:
         click.echo("It takes no parameters.")
         return
@@ -95,14 +100,14 @@ def _json_text(value: Any) -> str:
 
 
 def all_plugins(settings: Settings) -> Iterator[Plugin]:
-    """Every installed processor, path processors first, each kind by name."""
+    """Every installed plugin: path processors, tile processors, finishers, each kind by name."""
     for kind in KINDS:
         for name in sorted(installed(kind)):
             yield describe(kind, name, settings)
 
 
 def describe(kind: Kind, name: str, settings: Settings) -> Plugin:
-    """What there is to say of an installed processor."""
+    """What there is to say of an installed plugin."""
     try:
         cls = load_class(kind, name, settings)
     except (ImportError, AttributeError, PluginError) as error:

@@ -52,6 +52,7 @@ def _show(config: JobConfig, items: int | None, first: Plan) -> None:
         "job": f"{config.name}: {amount}",
         "path processor": _processor(config.path_processor.class_, config.path_processor.params),
         "tile processor": _processor(config.tile_processor.class_, config.tile_processor.params),
+        "finishers": ", then ".join(_processor(one.class_, one.params) for one in config.finishers),
         "destination": config.destination.url,
         "keys": str(config.key_template),
         "first item": first.source or first.item.name,
@@ -60,6 +61,8 @@ def _show(config: JobConfig, items: int | None, first: Plan) -> None:
         first.problem or f"{config.destination.url}/{first.key}"
     )
     for name, value in rows.items():
+        if not value:
+            continue
         click.echo(f"{name + ':':16}{printable(value)}")
     click.echo("The config is valid.")
 
