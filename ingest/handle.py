@@ -79,13 +79,13 @@ class JobHandle:
         """New processors for the job, checked on this machine.
 
         Args:
-            check: called while a processor waits for a slot; raises to interrupt.
+            check: called while a processor waits, for a slot say; raises to interrupt.
 
         Raises:
             ConfigError: one is missing here, not allowed here, or cannot read its source from here.
         """
         slots = LeasedSlots(self.ledger, check, self.settings.redis_patience_s)
-        context = replace(self.context, slots=slots)
+        context = replace(self.context, slots=slots, check=check)
         processors = load_processors(self.config, context, self.settings)
         processors.path.check()
         processors.tile.check()

@@ -82,6 +82,7 @@ class JobContext:
         scratch_dir: a folder on this machine for passing files.
         config: the whole job config as JSON, for adapters of other systems' plugins.
         slots: limits over all nodes of the job. Outside a job they hold for this process alone.
+        check: raises :class:`ingest.errors.Stopped` when the work is to stop. To be called in what takes seconds.
     """
 
     job_id: str
@@ -91,6 +92,7 @@ class JobContext:
     scratch_dir: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     slots: Slots = field(default_factory=LocalSlots)
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
