@@ -245,14 +245,17 @@ class _Upload:
         return self._sent(number, body)
 
     def _sent(self, number: int, body: bytes) -> Part:
-        checksum = self.store.capabilities.checksum
+        checksum, clients = self.store.capabilities.checksum, self.store.clients
+        is_checked = checksum in (Checksum.SHA256, Checksum.MD5)
         extra: dict[str, Any] = {}
+        md5 = b""
         if checksum is Checksum.SHA256:
             extra["ChecksumSHA256"] = b64_sha256(body)
         elif checksum is Checksum.MD5:
-            extra["ContentMD5"] = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+            md5 = hashlib.md5(body, usedforsecurity=False).digest()
+            extra["ContentMD5"] = b64encode(md5).decode()
         try:
-            answer = self.store.clients.boto.upload_part(
+            answer = (clients.boto_for_parts if is_checked else clients.boto).upload_part(
                 **self.store.named(self.key),
                 UploadId=self.upload_id,
                 PartNumber=number,
@@ -262,10 +265,9 @@ class _Upload:
         except BOTO_ERRORS as error:
             self.transfer.check()
             raise from_boto(error, self.store.place, self.key) from None
-        part = Part(
-            number, len(body), answer["ETag"], answer.get("ChecksumSHA256") or extra.get("ChecksumSHA256")
-        )
-        if checksum in (Checksum.SHA256, Checksum.MD5) and not part.holds(body):
+        sha256 = extra.get("ChecksumSHA256")
+        part = Part(number, len(body), answer["ETag"], answer.get("ChecksumSHA256") or sha256)
+        if (md5 and not part.has_md5(md5)) or (sha256 and part.sha256 != sha256):
             raise ChecksumMismatch(f"{self.store.place}: part {number} of {self.key!r} is not what was sent")
         return part
 

@@ -47,7 +47,11 @@ class Part:
             return False
         if self.sha256 is not None:
             return self.sha256 == b64_sha256(body)
-        return self.etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
+        return self.has_md5(hashlib.md5(body, usedforsecurity=False).digest())
+
+    def has_md5(self, digest: bytes) -> bool:
+        """Whether its ETag is this MD5."""
+        return self.etag.strip('"') == digest.hex()
 
 
 def list_parts(store: S3Store, key: str, upload_id: str) -> Iterator[Part]:

@@ -178,7 +178,7 @@ class S3Store(ObjectStore):
     def close(self) -> None:
         """See :meth:`Store.close`."""
         self.multipart.close()
-        self.clients.boto.close()
+        self.clients.close()
 
 
 def _is_plain(name: str) -> bool:

@@ -95,14 +95,37 @@ class S3Clients:
         with self._lock:
             return self._boto
 
+    @property
+    def boto_for_parts(self) -> S3Client:
+        """As :attr:`boto`, for requests that carry a checksum of their body in a header.
+
+        That is signed, so the body itself need not be: it is not hashed once more for the signature.
+        """
+        with self._lock:
+            return self._boto_for_parts
+
+    def close(self) -> None:
+        """Let go of boto3's connections."""
+        with self._lock:
+            for name in ("_boto", "_boto_for_parts"):
+                if name in self.__dict__:
+                    self.__dict__.pop(name).close()
+
     @cached_property
     def _boto(self) -> S3Client:
         return self._make_boto(self.region, path_style=self.endpoint is not None)
 
-    def _make_boto(self, region: str, *, path_style: bool) -> S3Client:
+    @cached_property
+    def _boto_for_parts(self) -> S3Client:
+        return self._make_boto(self.region, path_style=self.endpoint is not None, signs_body=False)
+
+    def _make_boto(self, region: str, *, path_style: bool, signs_body: bool = True) -> S3Client:
+        s3: Any = {"addressing_style": "path"} if path_style else {}
+        if not signs_body:
+            s3["payload_signing_enabled"] = False
         config = Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path"} if path_style else None,
+            s3=s3,
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
             retries={"total_max_attempts": 1},

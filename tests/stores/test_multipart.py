@@ -80,6 +80,9 @@ def test_another_node_goes_on_without_sending_parts_again(
         assert records.history == ["begin", "id"]
         assert first.stat("large file") is None
         first.close()
+        for thread in threading.enumerate():
+            if thread.name.startswith("ingest-part"):
+                thread.join()  # what was under way may still arrive
         # When another node, with a store of its own, goes on
         second = open_store(destination, UPLOAD, first.capabilities)
         proxy.seen.clear()
