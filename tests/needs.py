@@ -26,3 +26,11 @@ def program(name: str) -> str:
     require(found, f"{name} is not installed (`pip install -e .[dev]`)")
     assert found is not None
     return found
+
+
+def chromium() -> str:
+    """The path of the browser that pages are tested in."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    require(found, "chromium is not installed (`apt-get install chromium`)")
+    assert found is not None
+    return found
