@@ -51,12 +51,11 @@ def complete(job: JobHandle) -> State:
         finishing = Finishing(job.store, job.ledger, still_completing)
         return {"additions": finishing.run(job.finishers(), results)}
 
-    tokens = job.ledger.parts()
     manifest.complete(
         job.store,
         job.job_id,
         counts.batches,
-        tokens,
+        lambda: job.ledger.parts(counts.batches),
         _summary(job, end),
         job.settings.scratch,
         still_completing,

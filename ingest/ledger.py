@@ -71,6 +71,7 @@ __all__ = [
 ]
 
 JOBS_KEY = "ingest:jobs"
+PARTS_AT_ONCE = 1000
 
 
 class Ledger:
@@ -307,11 +308,19 @@ class Ledger:
         args = [batch, payload_sha1, part, len(names), *names, *amounts, *failures]
         return int(self._run(scripts.COMMIT, parts, args)) == 1
 
-    def parts(self) -> dict[int, str]:
-        """Batch → the token in the name of its manifest part."""
-        with redis_errors(self.url):
-            found = cast("dict[bytes, bytes]", self.client.hgetall(self.key("parts")))
-        return {int(batch): token.decode() for batch, token in found.items()}
+    def parts(self, batches: int) -> Iterator[tuple[int, str]]:
+        """(batch, the token in the name of its manifest part) of those below ``batches`` that have one, in order."""
+        for start in range(0, batches, PARTS_AT_ONCE):
+            numbers = range(start, min(batches, start + PARTS_AT_ONCE))
+            with redis_errors(self.url):
+                tokens = cast(
+                    "list[bytes | None]", self.client.hmget(self.key("parts"), [*map(str, numbers)])
+                )
+            yield from (
+                (batch, token.decode())
+                for batch, token in zip(numbers, tokens, strict=True)
+                if token is not None
+            )
 
     def uncommitted(self, batches: int) -> list[int]:
         """The numbers below ``batches`` whose bit is not set."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,7 +64,7 @@ def complete(
     store: Store,
     job_id: str,
     batches: int,
-    tokens: Mapping[int, str],
+    tokens: Callable[[], Iterable[tuple[int, str]]],
     summary: Mapping[str, Any],
     scratch_dir: Path,
     check: Callable[[], None] = lambda: None,
@@ -73,10 +73,10 @@ def complete(
     """Make the manifest of a job whose ``batches`` are all committed, then delete the parts. May be repeated.
 
     A manifest that is there from before (the job was completed, then retried, or Redis forgot that it was) is gone on
-    from: a batch that has a part now stands anew.
+    from: a batch that has a part now stands anew. Memory does not grow with the items: a byte is held for each batch.
 
     Args:
-        tokens: batch → the token of the part that was committed.
+        tokens: gives (batch, the token of the part that was committed), in the order of batches; called twice.
         check: called before each write; raises where the job is not to be completed any more.
         finish: called with a local copy of the manifest when that is stored, and before ``job.json`` is; what else
             ``job.json`` should say.
@@ -84,20 +84,17 @@ def complete(
     Raises:
         ManifestDamaged: a part is missing, truncated or garbled; nothing was deleted.
     """
-    there = {info.key for info in store.list(parts_folder(job_id))}
-    parts = [
-        (batch, token) for batch, token in sorted(tokens.items()) if part_key(job_id, batch, token) in there
-    ]
     with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
         parquet, sums = Path(scratch, "manifest.parquet"), Path(scratch, "manifest-sha256.txt")
         before = _fetch(store, job_id, Path(scratch, "before.parquet"))
-        anew = {batch for batch, _ in parts}
-        missing = set(range(_batches_held(before) if before else 0, batches)) - anew
-        if missing:
-            first = part_key(job_id, min(missing), tokens.get(min(missing), "unknown"))
-            raise ManifestDamaged(f"the manifest part {first} is missing")
+        anew = _with_part(store, job_id, batches, tokens())
+        missing = anew.find(0, _batches_held(before) if before else 0)
+        if missing >= 0:
+            token = next((token for batch, token in tokens() if batch == missing), "unknown")
+            raise ManifestDamaged(f"the manifest part {part_key(job_id, missing, token)} is missing")
         kept = _without(_tables(before), anew) if before else ()
-        _write(itertools.chain(kept, read_parts(store, job_id, parts)), batches, parquet, sums)
+        parts = read_parts(store, job_id, (part for part in tokens() if anew[part[0]]))
+        _write(itertools.chain(kept, parts), batches, parquet, sums)
         check()
         put_local(store, f"{folder(job_id)}manifest.parquet", parquet, "application/vnd.apache.parquet")
         put_local(store, f"{folder(job_id)}manifest-sha256.txt", sums, "text/plain; charset=utf-8")
@@ -105,14 +102,28 @@ def complete(
     check()
     body = json.dumps(summary, indent=2, ensure_ascii=True).encode() + b"\n"
     put_small(store, f"{folder(job_id)}job.json", body, "application/json")
+    there = (info.key for info in store.list(parts_folder(job_id)))
     store.delete(key for key in there if batch_of(key) < batches)
 
 
-def _without(tables: Iterable[pa.Table], batches: Collection[int]) -> Iterator[pa.Table]:
-    """The rows of other batches."""
-    left_out = pa.array(sorted(batches), pa.int64())
+def _with_part(store: Store, job_id: str, batches: int, tokens: Iterable[tuple[int, str]]) -> bytearray:
+    """For each batch a byte: 1 where the part that was committed is there. Both sides come in order of their keys."""
+    found = bytearray(batches)
+    there = (info.key for info in store.list(parts_folder(job_id)))
+    key = next(there, None)
+    for batch, token in tokens:
+        wanted = part_key(job_id, batch, token)
+        while key is not None and key < wanted:
+            key = next(there, None)
+        found[batch] = key == wanted
+    return found
+
+
+def _without(tables: Iterable[pa.Table], left_out: bytearray) -> Iterator[pa.Table]:
+    """The rows of those batches that are not marked."""
     for table in tables:
-        yield table.filter(pc.invert(pc.is_in(table["batch"], value_set=left_out)))
+        marked = [number for number in table["batch"].unique().to_pylist() if left_out[number or 0]]
+        yield table.filter(pc.invert(pc.is_in(table["batch"], value_set=pa.array(marked, pa.int64()))))
 
 
 def put_local(store: Store, key: str, path: Path, content_type: str) -> None:
@@ -144,23 +155,33 @@ def _tables(manifest: pq.ParquetFile) -> Iterator[pa.Table]:
 
 def _write(tables: Iterable[pa.Table], batches: int, parquet: Path, sums: Path) -> None:
     schema = SCHEMA.with_metadata({BATCHES_FIELD: str(batches).encode()})
-    with (
-        pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
-        sums.open("w", encoding="utf-8") as text,
-    ):
-        waiting: list[pa.Table] = []
-        rows = 0
-        for table in tables:
-            text.writelines(
-                checksum_line(str(sha256), str(key))
-                for sha256, key in zip(table["sha256"].to_pylist(), table["key"].to_pylist(), strict=True)
-            )
-            waiting.append(table)
-            rows += len(table)
-            if rows >= ROWS_IN_GROUP:
-                writer.write_table(_joined(waiting, schema))
-                waiting, rows = [], 0
-        writer.write_table(_joined(waiting, schema))
+    with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, sums.open("wb") as text:
+        for table in _grouped(tables, schema):
+            text.write(_checksum_lines(table))
+            writer.write_table(table)
+
+
+def _grouped(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in fewer, larger tables; at least one."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += len(table)
+        if rows >= ROWS_IN_GROUP:
+            yield _joined(waiting, schema)
+            waiting, rows = [], 0
+    yield _joined(waiting, schema)
+
+
+def _checksum_lines(table: pa.Table) -> bytes:
+    """A line for each row. Nearly no key needs an escape, and such tables are joined without a look at each row."""
+    escaped = pc.match_substring_regex(table["key"], r"[\\\n\r]")
+    if pc.any(escaped).as_py():
+        pairs = zip(table["sha256"].to_pylist(), table["key"].to_pylist(), strict=True)
+        return "".join(checksum_line(str(sha256), str(key)) for sha256, key in pairs).encode()
+    lines: Any = pc.binary_join_element_wise(table["sha256"], "  ", table["key"], "\n", "")
+    return "".join(lines.to_pylist()).encode()
 
 
 def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import zstandard
 
 from ingest.errors import IngestError, ObjectMissing
 from ingest.stores.base import ObjectMeta, Store
@@ -36,6 +37,7 @@ SCHEMA = pa.schema(_FIELDS)
 """The columns of ``manifest.parquet``: a row for each object that was stored, or was there already."""
 
 READERS = 16
+ZSTD_LEVEL = 1
 
 
 class ManifestDamaged(IngestError):
@@ -74,7 +76,7 @@ def parts_folder(job_id: str) -> str:
 
 def part_key(job_id: str, batch: int, token: str) -> str:
     """The key of a batch's part. The token is an attempt's own: one that lost its lease overwrites no other's part."""
-    return f"{parts_folder(job_id)}{batch:08d}-{token}.arrow"
+    return f"{parts_folder(job_id)}{batch:010d}-{token}.arrow.zst"
 
 
 def batch_of(key: str) -> int:
@@ -83,22 +85,29 @@ def batch_of(key: str) -> int:
 
 
 def encode_part(batch: int, rows: Iterable[Row]) -> bytes:
-    """A part: an Arrow IPC stream, then the SHA-256 of it (32 bytes, which Arrow's readers pass over)."""
+    """A part: an Arrow IPC stream, compressed as one piece with zstd, then the SHA-256 of that (32 bytes)."""
     listed = list(rows)
-    arrays = [pa.array(_column(name, batch, listed), SCHEMA.field(name).type) for name in SCHEMA.names]
+    arrays = [_array(name, batch, listed) for name in SCHEMA.names]
     sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
         writer.write_table(pa.table(arrays, schema=SCHEMA))
-    body = sink.getvalue()
+    body = zstandard.compress(sink.getvalue(), ZSTD_LEVEL)
     return body + hashlib.sha256(body).digest()
 
 
-def _column(name: str, batch: int, rows: list[Row]) -> list[Any]:
+def _array(name: str, batch: int, rows: list[Row]) -> pa.Array[Any]:
+    kind = SCHEMA.field(name).type
     if name == "batch":
-        return [batch] * len(rows)
+        return pa.array([batch] * len(rows), kind)
     if name == "metadata":
-        return [[(fact, _text(value)) for fact, value in row.metadata.items()] for row in rows]
-    return [_text(getattr(row, name)) for row in rows]
+        return pa.array(
+            [[(fact, _text(value)) for fact, value in row.metadata.items()] for row in rows], kind
+        )
+    values = [getattr(row, name) for row in rows]
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        return pa.array([_text(value) for value in values], kind)
 
 
 def _text(value: Any) -> Any:
@@ -115,7 +124,7 @@ def decode_part(data: bytes, name: str) -> pa.Table:
     body, digest = data[:-32], data[-32:]
     if len(data) <= 32 or hashlib.sha256(body).digest() != digest:
         raise ManifestDamaged(f"the manifest part {name} is truncated or garbled")
-    return pa.ipc.open_stream(body).read_all()
+    return pa.ipc.open_stream(zstandard.decompress(body)).read_all()
 
 
 def put_small(store: Store, key: str, body: bytes, content_type: str) -> None:
@@ -126,7 +135,7 @@ def put_small(store: Store, key: str, body: bytes, content_type: str) -> None:
 def write_part(store: Store, job_id: str, batch: int, token: str, rows: Iterable[Row]) -> None:
     """Store the part of an attempt at a batch. May be repeated."""
     key = part_key(job_id, batch, token)
-    put_small(store, key, encode_part(batch, rows), "application/vnd.apache.arrow.stream")
+    put_small(store, key, encode_part(batch, rows), "application/zstd")
 
 
 def read_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -> Iterator[pa.Table]:

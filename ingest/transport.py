@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import kombu.transport
 import redis
@@ -138,13 +138,14 @@ class LeaseQoS(kombu_redis.QoS):
             message, _, queue = loads(text) if text else ("", "", "")
             push = "LPUSH" if leftmost else "RPUSH"
             keys = (self.unacked_index_key, self.unacked_key, queue)
-            connected.eval(GIVE_BACK, 3, *keys, tag, text, dumps(message), push)
+            connected.register_script(GIVE_BACK)(keys=keys, args=(tag, text, dumps(message), push))
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:
         """Give back to the queue what other nodes took and let run out."""
         with self.channel.conn_or_acquire() as client:
             try:
-                for tag in client.eval(RUN_OUT, 1, self.unacked_index_key, self.visibility_timeout):
+                run_out = client.register_script(RUN_OUT)
+                for tag in run_out(keys=[self.unacked_index_key], args=[self.visibility_timeout]):
                     self.restore_by_tag(tag, client)
             except redis.exceptions.ResponseError as error:
                 log.warning("leases that have run out stay for now: %s", error)
@@ -160,13 +161,25 @@ class LeaseQoS(kombu_redis.QoS):
 
     def _run(self, script: str, *arguments: str) -> None:
         with self.channel.conn_or_acquire() as client:
-            client.eval(script, 2, self.unacked_index_key, self.unacked_key, *arguments)
+            client.register_script(script)(keys=(self.unacked_index_key, self.unacked_key), args=arguments)
 
 
 class LeaseChannel(kombu_redis.Channel):
     """kombu's channel with our leases."""
 
     QoS = LeaseQoS
+
+    def _create_client(self, asynchronous: bool = False) -> redis.Redis:
+        """One client for each pool of connections: to make one for each question costs as much as to ask it."""
+        kombu_s: Any = super()
+        if asynchronous:
+            return cast("redis.Redis", kombu_s._create_client(asynchronous=True))
+        channel: Any = self
+        pool, client = self.__dict__.get("_pool_and_client", (None, None))
+        if client is None or pool is not channel.pool:
+            client = kombu_s._create_client()
+            self.__dict__["_pool_and_client"] = (channel.pool, client)
+        return cast("redis.Redis", client)
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """How to connect, remembered: what was received here is acknowledged even after the channel was closed."""

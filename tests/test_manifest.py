@@ -69,7 +69,8 @@ def parts(store: LocalStore, batches: Mapping[int, Sequence[Row]]) -> None:
 
 
 def complete(store: Any, batches: int, tmp_path: Path, **summary: Any) -> None:
-    manifest.complete(store, JOB, batches, dict.fromkeys(range(batches), "t"), summary, tmp_path)
+    tokens = dict.fromkeys(range(batches), "t")
+    manifest.complete(store, JOB, batches, tokens.items, summary, tmp_path)
 
 
 def keys(store: LocalStore, tmp_path: Path) -> list[str]:

@@ -25,6 +25,7 @@ from ingest.job import Job
 from ingest.presence import STOP_WITHIN_S, Presence, new_node_name
 from ingest.queue import make_app
 from ingest.version import __version__
+from ingest.workers.events import GatherEvents
 from ingest.workers.guard import Bounds, Guard
 from ingest.workers.hands import Hands
 from ingest.workers.leases import GiveBack, RenewLeases, presence_step
@@ -50,7 +51,7 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
         "pid": os.getpid(),
         "version": __version__,
     }
-    app.steps["consumer"].update([GiveBack, presence_step(job.presence, node, facts)])
+    app.steps["consumer"].update([GatherEvents, GiveBack, presence_step(job.presence, node, facts)])
     leases = RenewLeases(job.ledger, lease_s)
     leases.start()
     threading.Thread(target=_stop_when_left_alone, name="stdin", daemon=True).start()

@@ -52,7 +52,9 @@ def memory_table(trial: Trial) -> Table:
         table.rows.append([f"{part:.0%} of the items", *cells, f"{sample.used_memory / MIB:.1f}"])
     last = [sample for sample in trial.samples if sample.state is State.COMPLETING]
     if last:
-        cells = [f"{greatest(last, lambda sample, role=role: sample.pss_bytes[role]) / MIB:.0f}" for role in ROLES]  # type: ignore[misc]
+        cells = [
+            f"{greatest(last, lambda sample, role=role: sample.pss_bytes[role]) / MIB:.0f}" for role in ROLES
+        ]  # type: ignore[misc]
         used = greatest(last, lambda sample: sample.used_memory)
         table.rows.append(["manifest, at most", *cells, f"{used / MIB:.1f}"])
     return table
@@ -63,7 +65,9 @@ def figures(trial: Trial, tiles: int) -> dict[str, Any]:
     busy = spent(trial.samples)
     completing = [sample for sample in trial.samples if sample.state is State.COMPLETING]
     peak = greatest(trial.samples, lambda sample: sample.used_memory)
-    manifest_cpu_s = completing[-1].cpu_s["coordinator"] - completing[0].cpu_s["coordinator"] if completing else 0
+    manifest_cpu_s = (
+        completing[-1].cpu_s["coordinator"] - completing[0].cpu_s["coordinator"] if completing else 0
+    )
     return {
         "tiles": tiles,
         "wall_s": trial.wall_s,
@@ -94,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiles", type=int, default=10_000_000)
     parser.add_argument("--batch-items", type=int, default=128)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=memory_folder(), help="for all files; default: in memory")
+    parser.add_argument(
+        "--folder", type=Path, default=memory_folder(), help="for all files; default: in memory"
+    )
     parser.add_argument("--every-s", type=float, default=1.0, help="seconds between samples")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     args = parser.parse_args(arguments)
@@ -102,8 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trial = run(args.tiles, args.batch_items, args.processes, args.folder, args.every_s)
     found = figures(trial, args.tiles)
     cpu = ", ".join(f"{role} {us:.1f}" for role, us in found["cpu_us_per_item"].items())
-    print(f"{args.tiles:,} tiles, {args.batch_items} a batch, {args.processes} processes: {trial.wall_s:.1f} s in all")
-    print(f"{found['items_per_s']:,.0f} tiles/s while it uploads; {found['redis_bytes_per_item']:.2f} bytes of Redis a tile")
+    print(
+        f"{args.tiles:,} tiles, {args.batch_items} a batch, {args.processes} processes: {trial.wall_s:.1f} s in all"
+    )
+    print(
+        f"{found['items_per_s']:,.0f} tiles/s while it uploads; "
+        f"{found['redis_bytes_per_item']:.2f} bytes of Redis a tile"
+    )
     print(f"CPU us a tile: {found['our_cpu_us_per_item']:.1f} without Redis ({cpu})")
     print(
         f"manifest: {found['manifest_s']:.1f} s, {found['manifest_cpu_us_per_item']:.1f} us of CPU a tile, "

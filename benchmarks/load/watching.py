@@ -98,7 +98,7 @@ class Watching:
     def _sample(self, job: Job) -> Sample:
         state, counts, _ = job.ledger.snapshot()
         memory = cast("dict[str, int]", job.ledger.client.info("memory"))["used_memory"]
-        pss, rss, cpu = ({role: 0 for role in ROLES} for _ in range(3))
+        pss, rss, cpu = (dict.fromkeys(ROLES, 0) for _ in range(3))
         for role, process in self._processes():
             with suppress(psutil.NoSuchProcess):
                 times, full = process.cpu_times(), process.memory_full_info()

@@ -26,5 +26,3 @@ class FewBytes(TileProcessor[Params]):
     def uploads(self, source: Source) -> Iterator[Upload]:
         """One."""
         yield Upload(source.item.name.encode(), "image/png")
-
-
