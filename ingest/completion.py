@@ -68,7 +68,7 @@ def complete(job: JobHandle) -> State:
 
 def _summary(job: JobHandle, end: State) -> dict[str, Any]:
     summary = job.status().to_dict()
-    for passing in ("nodes", "pause", "trouble"):
+    for passing in ("nodes", "node_count", "pause", "trouble"):
         del summary[passing]
     return {
         **summary,

@@ -15,7 +15,7 @@ from ingest.leased_slots import LeasedSlots
 from ingest.ledger import FailedItem, JobRecord, Ledger
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import Processors, load_finishers, load_processors
-from ingest.presence import Presence
+from ingest.presence import NodeSample, Presence
 from ingest.processors import Finisher, JobContext
 from ingest.queue import JobQueue
 from ingest.redis_server import redis_url
@@ -123,15 +123,21 @@ class JobHandle:
             )
         return list(grid.tiles(batch * size, (batch + 1) * size))
 
-    def status(self) -> Status:
-        """The job now."""
+    def status(self, sample: NodeSample | None = None) -> Status:
+        """The job now: with all its nodes, or with a ``sample`` of them, which spares a Redis of many nodes."""
         state, counts, fields = self.ledger.snapshot()
+        if sample is None:
+            nodes = tuple(self.presence.nodes())
+        else:
+            sample.look()
+            nodes = sample.nodes
         return Status(
             job_id=self.job_id,
             name=self.config.name,
             state=state,
             counts=counts,
-            nodes=tuple(self.presence.nodes()),
+            nodes=nodes,
+            node_count=sample.count if sample else len(nodes),
             pause=self.presence.pause_reason(),
             trouble=fields.get("trouble", ""),
             destination=self.config.destination.url,

@@ -66,27 +66,30 @@ return 1
 BEGIN = """
 -- KEYS: job, committed, payloads, attempts, in_hand, kills, left, ended · ARGV: batch
 -- {'stop', state} | {'committed'} | {'unknown'} | {'go', attempt, payload, kills, now, sha1 of the payload}
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'uploading' and state ~= 'preparing' then return {'stop', state or ''} end
+local f = redis.call('HMGET', KEYS[1], 'state', 'batches')
+if f[1] ~= 'uploading' and f[1] ~= 'preparing' then return {'stop', f[1] or ''} end
 local batch = ARGV[1]
-if tonumber(batch) >= tonumber(redis.call('HGET', KEYS[1], 'batches') or '0') then return {'unknown'} end
+if tonumber(batch) >= tonumber(f[2] or '0') then return {'unknown'} end
 if redis.call('GETBIT', KEYS[2], batch) == 1 then return {'committed'} end
 local payload = redis.call('HGET', KEYS[3], batch) or ''
 local attempt = redis.call('HINCRBY', KEYS[4], batch, 1)
-local kills = cjson.decode(redis.call('HGET', KEYS[6], batch) or '{}')
-local hand = redis.call('HGET', KEYS[5], batch)
-if hand then
-  local index, node, process = string.match(hand, '^(%d+) (%S*) ?(%d*)$')
-  -- a node that was stopped by its own command did not die of the item it had in hand
-  if redis.call('SISMEMBER', KEYS[7], node) == 0 then
-    local known = kills[index] or {0, ''}
-    local why = redis.call('HGET', KEYS[8], node .. ' ' .. process)
-    kills[index] = {known[1] + 1, why or known[2]}
-    redis.call('HSET', KEYS[6], batch, cjson.encode(kills))
+local text = '{}'
+if attempt > 1 then  -- before, nothing was tried by itself
+  local kills = cjson.decode(redis.call('HGET', KEYS[6], batch) or '{}')
+  local hand = redis.call('HGET', KEYS[5], batch)
+  if hand then
+    local index, node, process = string.match(hand, '^(%d+) (%S*) ?(%d*)$')
+    -- a node that was stopped by its own command did not die of the item it had in hand
+    if redis.call('SISMEMBER', KEYS[7], node) == 0 then
+      local known = kills[index] or {0, ''}
+      local why = redis.call('HGET', KEYS[8], node .. ' ' .. process)
+      kills[index] = {known[1] + 1, why or known[2]}
+      redis.call('HSET', KEYS[6], batch, cjson.encode(kills))
+    end
+    redis.call('HDEL', KEYS[5], batch)
   end
-  redis.call('HDEL', KEYS[5], batch)
+  text = next(kills) and cjson.encode(kills) or '{}'
 end
-local text = next(kills) and cjson.encode(kills) or '{}'
 return {'go', attempt, payload, text, redis.call('TIME')[1], redis.sha1hex(payload)}
 """
 
@@ -111,20 +114,29 @@ COMMIT = """
 -- KEYS: job, committed, payloads, attempts, in_hand, kills, failures, parts
 -- ARGV: batch, sha1 of its payload or '', part, n, counter * n, by * n, then field, failure, ...
 -- 1 counted, 0 was counted already, -1 too late, or Redis forgot this batch or has other items under its number
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'uploading' and state ~= 'preparing' then return -1 end
-local batch = ARGV[1]
-if tonumber(batch) >= tonumber(redis.call('HGET', KEYS[1], 'batches') or '0') then return -1 end
-if redis.call('GETBIT', KEYS[2], batch) == 1 then return 0 end
-local payload = redis.call('HGET', KEYS[3], batch) or ''
-if ARGV[2] ~= '' and redis.sha1hex(payload) ~= ARGV[2] then return -1 end
-redis.call('SETBIT', KEYS[2], batch, 1)
-if ARGV[3] ~= '' then redis.call('HSET', KEYS[8], batch, ARGV[3]) end
+-- Every batch of all nodes comes by here: what counts is how few commands it takes.
+local call, job, batch = redis.call, KEYS[1], ARGV[1]
+local f = call('HMGET', job, 'state', 'batches')
+if f[1] ~= 'uploading' and f[1] ~= 'preparing' then return -1 end
+if tonumber(batch) >= tonumber(f[2] or '0') then return -1 end
+local payload = call('HGET', KEYS[3], batch) or ''
+if ARGV[2] ~= '' and redis.sha1hex(payload) ~= ARGV[2] then
+  return call('GETBIT', KEYS[2], batch) - 1
+end
+if call('SETBIT', KEYS[2], batch, 1) == 1 then return 0 end
+if ARGV[3] ~= '' then call('HSET', KEYS[8], batch, ARGV[3]) end
 local n = tonumber(ARGV[4])
-for i = 5, 4 + n do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + n]) end
-for i = 5 + 2 * n, #ARGV, 2 do redis.call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
-redis.call('HINCRBY', KEYS[1], 'committed', 1)
-for k = 3, 6 do redis.call('HDEL', KEYS[k], batch) end
+for i = 5, 4 + n do
+  if ARGV[i + n] ~= '0' then call('HINCRBY', job, ARGV[i], ARGV[i + n]) end
+end
+for i = 5 + 2 * n, #ARGV, 2 do call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
+call('HINCRBY', job, 'committed', 1)
+if payload ~= '' then call('HDEL', KEYS[3], batch) end
+if call('HGET', KEYS[4], batch) ~= '1' then
+  call('HDEL', KEYS[5], batch)
+  call('HDEL', KEYS[6], batch)
+end
+call('HDEL', KEYS[4], batch)
 return 1
 """
 

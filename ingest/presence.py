@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,6 +16,9 @@ from ingest.redis_client import redis_errors
 
 NODE_TTL_S = 10.0
 PAUSE_TTL_S = 15.0
+SAMPLE_NODES = 20
+LOOKS_PER_S = 50
+"""How many nodes, of all together, look at the others each second, once there are more of them."""
 STOP_WITHIN_S = 30.0
 """Seconds within which a node that was asked to stop has stopped, or is killed."""
 
@@ -174,21 +178,29 @@ class Presence:
         reports = [json.loads(text) for name, text in raw.items() if name.startswith(b"process:")]
         return sum(report[1] for report in reports), sum(report[2] for report in reports)
 
-    def nodes(self) -> list[NodeInfo]:
-        """The nodes that are there now, by name. Those whose record has expired are forgotten."""
+    def nodes(self, at_most: int | None = None) -> list[NodeInfo]:
+        """The nodes that are there now, by name; of many, those heard of last.
+
+        Those whose record has expired are forgotten.
+        """
         with redis_errors(self._ledger.url):
-            names = [
-                name.decode()
-                for name in cast("list[bytes]", self._client.zrange(self._ledger.key("nodes"), 0, -1))
-            ]
+            last = -1 if at_most is None else at_most - 1
+            found = cast("list[bytes]", self._client.zrevrange(self._ledger.key("nodes"), 0, last))
+            names = sorted(name.decode() for name in found)
             pipe = self._client.pipeline(transaction=False)
             for name in names:
                 pipe.hgetall(self._node_key(name))
-            found = pipe.execute() if names else []
-            gone = [name for name, raw in zip(names, found, strict=True) if b"host" not in raw]
+            records = pipe.execute() if names else []
+            gone = [name for name, raw in zip(names, records, strict=True) if b"host" not in raw]
             if gone:
                 self._client.zrem(self._ledger.key("nodes"), *gone)
-        return [_node_info(name, raw) for name, raw in zip(names, found, strict=True) if b"host" in raw]
+        return [_node_info(name, raw) for name, raw in zip(names, records, strict=True) if b"host" in raw]
+
+    def count(self) -> int:
+        """How many nodes were heard of within a node's time to live."""
+        with redis_errors(self._ledger.url):
+            now_s = int(self._client.time()[0])
+            return int(self._client.zcount(self._ledger.key("nodes"), now_s - NODE_TTL_S, "+inf"))
 
     def pause(self, reason: str, node: str) -> None:
         """Tell all nodes to wait, and why. Holds for a while; to be repeated as long as the reason does."""
@@ -205,6 +217,27 @@ class Presence:
         """Why the work waits, or ""."""
         with redis_errors(self._ledger.url):
             return _text(cast("bytes | None", self._client.get(self._ledger.key("pause"))))
+
+
+@dataclass(slots=True)
+class NodeSample:
+    """The nodes as a node's own screen shows them: some of them, and the more seldom the more there are.
+
+    Every node looks at the others. If a thousand looked at a thousand twice a second, Redis would do nothing else.
+    """
+
+    presence: Presence
+    nodes: tuple[NodeInfo, ...] = ()
+    count: int = 0
+    _next_look_s: float = 0.0
+
+    def look(self) -> None:
+        """Look again, if it is time."""
+        if time.monotonic() < self._next_look_s:
+            return
+        self.nodes = tuple(self.presence.nodes(SAMPLE_NODES))
+        self.count = len(self.nodes) if len(self.nodes) < SAMPLE_NODES else self.presence.count()
+        self._next_look_s = time.monotonic() + self.count / LOOKS_PER_S
 
 
 def _text(pause: bytes | None) -> str:

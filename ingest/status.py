@@ -11,13 +11,20 @@ from ingest.presence import NodeInfo
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A job at one moment. ``pause`` and ``trouble`` say why it waits, where it does."""
+    """A job at one moment.
+
+    Attributes:
+        nodes: those of its nodes that were looked at; all, or some where there are many.
+        node_count: how many there are.
+        pause, trouble: why it waits, where it does.
+    """
 
     job_id: str
     name: str
     state: State
     counts: Counts
     nodes: tuple[NodeInfo, ...]
+    node_count: int
     pause: str
     trouble: str
     destination: str
@@ -61,6 +68,7 @@ class Status:
                 "stored": counts.bytes_stored,
             },
             "objects": counts.objects,
+            "node_count": self.node_count,
             "nodes": [node.to_dict() for node in self.nodes],
             "pause": self.pause or None,
             "trouble": self.trouble or None,

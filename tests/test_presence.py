@@ -11,7 +11,7 @@ from ingest import presence as presence_module
 from ingest.duty import Duty
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.presence import Orders, Presence, ProcessReport, Rate, new_node_name
+from ingest.presence import NodeSample, Orders, Presence, ProcessReport, Rate, new_node_name
 from tests.engine.jobs_by_hand import job_over
 from tests.engine.making import until
 
@@ -51,6 +51,26 @@ class TestNodes:
 
         assert job.ledger.client.zcard(job.ledger.key("nodes")) == 0
         assert job.ledger.client.exists(job.ledger.key("node:n1")) == 0
+
+    def test_of_whom_there_are_many_are_counted_and_some_are_shown(self, job: Job) -> None:
+        for number in range(50):
+            job.presence.announce(f"n{number:02}", {"host": "h"})
+        sample = NodeSample(job.presence)
+
+        status = job.status(sample)
+
+        assert (status.node_count, len(status.nodes)) == (50, presence_module.SAMPLE_NODES)
+        assert (job.status().node_count, len(job.status().nodes)) == (50, 50)
+        job.presence.leave("n00")
+        sample.look()
+        assert sample.count == 50, "many are looked at seldom"
+
+    def test_of_whom_there_are_few_are_looked_at_each_time(self, job: Job) -> None:
+        sample = NodeSample(job.presence)
+        assert job.status(sample).node_count == 0
+        job.presence.announce("n1", {"host": "h"})
+
+        assert [node.node for node in job.status(sample).nodes] == ["n1"]
 
     def test_whose_command_is_gone_are_no_nodes_though_a_process_still_reports(self, job: Job) -> None:
         job.presence.announce("n1", {"host": "h1"})

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from ingest.cli.output import human_bytes, printable
 from ingest.cli.screens import NODES_SHOWN, Screen, amounts, end_lines, pace
-from ingest.presence import NodeInfo
 from ingest.status import Status
 
 
@@ -58,16 +57,16 @@ class LiveScreen(Screen):
             parts.append(Text(f"paused: {printable(status.pause)}", style="yellow"))
         if status.trouble:
             parts.append(Text(f"trouble: {printable(status.trouble)}", style="yellow"))
-        return Group(*parts, _nodes(status.nodes))
+        return Group(*parts, _nodes(status))
 
     def end(self, status: Status) -> None:
         for line in end_lines(status):
             click.echo(printable(line))
 
 
-def _nodes(nodes: tuple[NodeInfo, ...]) -> RenderableType:
+def _nodes(status: Status) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for node in nodes[:NODES_SHOWN]:
+    for node in status.nodes[:NODES_SHOWN]:
         doing = printable(node.notice or next(iter(node.in_hand), "-"))
         table.add_row(
             Text(f"  {printable(node.node)}", style="dim"),
@@ -75,6 +74,6 @@ def _nodes(nodes: tuple[NodeInfo, ...]) -> RenderableType:
             f"{human_bytes(node.bytes_per_s)}/s",
             Text(doing, overflow="ellipsis", no_wrap=True),
         )
-    if len(nodes) > NODES_SHOWN:
-        table.add_row(f"  and {len(nodes) - NODES_SHOWN} more nodes")
+    if status.node_count > NODES_SHOWN:
+        table.add_row(f"  and {status.node_count - NODES_SHOWN} more nodes")
     return table

@@ -131,7 +131,7 @@ def pace(progress: Progress) -> str:
         parts.append(f"{progress.items_per_s:,.0f} items/s, {human_bytes(progress.bytes_per_s)}/s")
     if progress.left_s is not None and progress.status.state is State.UPLOADING:
         parts.append(f"{human_duration(progress.left_s)} left")
-    parts.append(plural(len(progress.status.nodes), "node"))
+    parts.append(plural(progress.status.node_count, "node"))
     return ", ".join(parts)
 
 

@@ -16,10 +16,11 @@ from ingest.coordinator import Coordinator
 from ingest.errors import RedisError
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.presence import STOP_WITHIN_S
+from ingest.presence import STOP_WITHIN_S, NodeSample
 from ingest.status import Status
 
 LOOK_EVERY_S = 0.5
+STATUSES_PER_S = 500  # of all nodes together, where there are many
 CANCEL_WITHIN_S = 1.0
 LINGER_S = 2.0
 HURRY_BEFORE_S = 5.0
@@ -86,9 +87,10 @@ def _watch(
 ) -> Status | None:
     """Show the job until it has ended (its last status), or someone asks to stop (None)."""
     lost_s: float | None = None
+    sample = NodeSample(job.presence)
     while not asked.times:
         try:
-            status = job.status()
+            status = job.status(sample)
             lost_s = None
             screen.show(status)
             if status.state.ended or status.state in (State.CANCELLING, State.UPLOADED):
@@ -102,7 +104,7 @@ def _watch(
             if waited_s > job.settings.redis_patience_s:
                 raise
             screen.trouble(f"{error.what}; waiting, {waited_s:.0f} s so far")
-        asked.wake.wait(LOOK_EVERY_S)
+        asked.wake.wait(max(LOOK_EVERY_S, sample.count / STATUSES_PER_S))
     return None
 
 

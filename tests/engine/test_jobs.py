@@ -41,6 +41,7 @@ STATUS_KEYS = {
     "items",
     "bytes",
     "objects",
+    "node_count",
     "nodes",
     "pause",
     "trouble",
