@@ -1,4 +1,4 @@
-.PHONY: dev test check bench
+.PHONY: dev test check bench load
 VENV ?= .venv
 
 dev: ## an environment to work in
@@ -13,3 +13,10 @@ check: ## all that CI does, on a copy of the checkout
 
 bench: ## against peers, as ratios; BENCH="small --rounds 1" for a part of it
 	$(VENV)/bin/python benchmarks/bench.py $(BENCH)
+
+load: ## the engine at its limits, half an hour; each part runs by itself too
+	$(VENV)/bin/python benchmarks/load/tiles.py
+	$(VENV)/bin/python benchmarks/load/files.py
+	$(VENV)/bin/python benchmarks/load/large_file.py
+	$(VENV)/bin/python benchmarks/load/commits.py
+	$(VENV)/bin/python benchmarks/load/item_cost.py

@@ -114,7 +114,7 @@ def _stored_keys(job: JobHandle) -> Iterator[str]:
 def _items_left(job: JobHandle, batch: int) -> list[Item]:
     """The items of a batch; none where an earlier cancel has forgotten them."""
     try:
-        return job.items(batch)
+        return job.items(batch, job.ledger.payload_items(batch))
     except IngestError:
         return []
 

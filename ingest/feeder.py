@@ -58,7 +58,7 @@ class Feeder:
         """
         _, counts, fields = self._ledger.snapshot()
         room = self._config.queue.max_batches - (counts.batches - counts.committed)
-        if counts.enumerated or room <= 0:
+        if counts.enumerated or room < self._least_room:
             return False
         if self._grid is not None:
             return self._feed_tiles(self._grid, counts, min(room, TILE_BATCHES_AT_ONCE))
@@ -67,6 +67,11 @@ class Feeder:
         except Exception:
             self._cuts = None  # it has passed items that are not recorded: begin anew where the ledger stands
             raise
+
+    @property
+    def _least_room(self) -> int:
+        """From how much room on it is worth a step: a step a batch would cost as much as the batch."""
+        return max(1, self._config.queue.max_batches // 10)
 
     def _feed_tiles(self, grid: Grid, counts: Counts, batches_at_once: int) -> bool:
         batch_items = self._config.batch_items

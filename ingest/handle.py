@@ -106,15 +106,14 @@ class JobHandle:
         """What makes the job's keys."""
         return KeyMaker(self.config.key_template, self.context, processors.tile)
 
-    def items(self, batch: int, listed: list[Item] | None = None) -> list[Item]:
-        """The items of a batch: those ``listed`` in its payload, or by arithmetic.
+    def items(self, batch: int, listed: list[Item] | None) -> list[Item]:
+        """The items of a batch: those ``listed`` in its payload, or, where it has none, by arithmetic.
 
         Raises:
             IngestError: they are neither: Redis has lost them.
         """
-        items = listed if listed is not None else self.ledger.payload_items(batch)
-        if items is not None:
-            return items
+        if listed is not None:
+            return listed
         grid, size = self.context.grid, self.config.batch_items
         if grid is None or batch * size >= len(grid):
             raise IngestError(

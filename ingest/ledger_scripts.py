@@ -73,9 +73,9 @@ if tonumber(batch) >= tonumber(f[2] or '0') then return {'unknown'} end
 if redis.call('GETBIT', KEYS[2], batch) == 1 then return {'committed'} end
 local payload = redis.call('HGET', KEYS[3], batch) or ''
 local attempt = redis.call('HINCRBY', KEYS[4], batch, 1)
-local text = '{}'
+local text = redis.call('HGET', KEYS[6], batch) or '{}'
 if attempt > 1 then  -- before, nothing was tried by itself
-  local kills = cjson.decode(redis.call('HGET', KEYS[6], batch) or '{}')
+  local kills = cjson.decode(text)
   local hand = redis.call('HGET', KEYS[5], batch)
   if hand then
     local index, node, process = string.match(hand, '^(%d+) (%S*) ?(%d*)$')
@@ -132,11 +132,7 @@ end
 for i = 5 + 2 * n, #ARGV, 2 do call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
 call('HINCRBY', job, 'committed', 1)
 if payload ~= '' then call('HDEL', KEYS[3], batch) end
-if call('HGET', KEYS[4], batch) ~= '1' then
-  call('HDEL', KEYS[5], batch)
-  call('HDEL', KEYS[6], batch)
-end
-call('HDEL', KEYS[4], batch)
+for k = 4, 6 do call('HDEL', KEYS[k], batch) end
 return 1
 """
 

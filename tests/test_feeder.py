@@ -235,5 +235,5 @@ def test_tiles_are_numbers_and_cost_no_payload(tmp_path: Path, redis_url: str) -
     assert counts.enumerated
     assert job.ledger.client.exists(job.ledger.key("payloads")) == 0
     for batch in range(7):
-        numbered += job.items(batch)
+        numbered += job.items(batch, job.ledger.payload_items(batch))
     assert numbered == [*job.context.grid.tiles()]

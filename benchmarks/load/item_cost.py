@@ -17,11 +17,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from harness import machine, median, memory_folder, write_json
+from harness import machine, memory_folder, write_json
 from tiles import config_of, figures, run
 
 from ingest.config import Settings
@@ -90,7 +91,7 @@ def _alone(tiles: int, batch_items: int) -> float:
             stop(settings)
 
 
-def measure(tiles: int, batch_items: int, every_s: float = 1.0) -> Cost:
+def measure(tiles: int, batch_items: int, every_s: float) -> Cost:
     """One round."""
     found = figures(run(tiles, batch_items, 2, memory_folder(), every_s), tiles)
     return Cost(
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiles", type=int, default=400_000)
     parser.add_argument("--batch-items", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--every-s", type=float, default=1.0, help="seconds between samples")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -114,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_alone(args.tiles, args.batch_items))
         return
     facts = machine()
-    rounds = [measure(args.tiles, args.batch_items) for _ in range(args.rounds)]
+    rounds = [measure(args.tiles, args.batch_items, args.every_s) for _ in range(args.rounds)]
     for cost in rounds:
         print(
             f"{cost.whole_us:.1f} us of CPU a tile for the whole job and {cost.manifest_us:.1f} for its manifest, "

@@ -44,16 +44,16 @@ def config_of(tiles: int, batch_items: int, folder: Path) -> dict[str, Any]:
 
 
 def memory_table(trial: Trial) -> Table:
-    """Memory of each part at the beginning, the middle and the end of the uploads, and while the manifest is made."""
-    table = Table(["PSS MiB", *ROLES, "Redis used MiB"])
+    """Memory of each part (of two processes, the larger's) as the uploads begin, half way, and as they end."""
+    table = Table(["RSS MiB", *ROLES, "Redis used MiB"])
     for part in (0.1, 0.5, 0.9):
         (sample,) = at_parts(trial.samples, part)
-        cells = [f"{sample.pss_bytes[role] / MIB:.0f}" for role in ROLES]
+        cells = [f"{sample.rss_bytes[role] / MIB:.0f}" for role in ROLES]
         table.rows.append([f"{part:.0%} of the items", *cells, f"{sample.used_memory / MIB:.1f}"])
     last = [sample for sample in trial.samples if sample.state is State.COMPLETING]
     if last:
         cells = [
-            f"{greatest(last, lambda sample, role=role: sample.pss_bytes[role]) / MIB:.0f}" for role in ROLES
+            f"{greatest(last, lambda sample, role=role: sample.rss_bytes[role]) / MIB:.0f}" for role in ROLES
         ]  # type: ignore[misc]
         used = greatest(last, lambda sample: sample.used_memory)
         table.rows.append(["manifest, at most", *cells, f"{used / MIB:.1f}"])
