@@ -122,7 +122,8 @@ def _with_part(store: Store, job_id: str, batches: int, tokens: Iterable[tuple[i
 def _without(tables: Iterable[pa.Table], left_out: bytearray) -> Iterator[pa.Table]:
     """The rows of those batches that are not marked."""
     for table in tables:
-        marked = [number for number in table["batch"].unique().to_pylist() if left_out[number or 0]]
+        held = [number or 0 for number in table["batch"].unique().to_pylist()]
+        marked = [number for number in held if number < len(left_out) and left_out[number]]
         yield table.filter(pc.invert(pc.is_in(table["batch"], value_set=pa.array(marked, pa.int64()))))
 
 
@@ -180,7 +181,8 @@ def _checksum_lines(table: pa.Table) -> bytes:
     if pc.any(escaped).as_py():
         pairs = zip(table["sha256"].to_pylist(), table["key"].to_pylist(), strict=True)
         return "".join(checksum_line(str(sha256), str(key)) for sha256, key in pairs).encode()
-    lines: Any = pc.binary_join_element_wise(table["sha256"], "  ", table["key"], "\n", "")
+    join: Any = pc.binary_join_element_wise  # its stubs want arrays alone
+    lines = join(table["sha256"], "  ", table["key"], "\n", "")
     return "".join(lines.to_pylist()).encode()
 
 

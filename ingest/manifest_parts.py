@@ -95,7 +95,7 @@ def encode_part(batch: int, rows: Iterable[Row]) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-def _array(name: str, batch: int, rows: list[Row]) -> pa.Array[Any]:
+def _array(name: str, batch: int, rows: list[Row]) -> Any:
     kind = SCHEMA.field(name).type
     if name == "batch":
         return pa.array([batch] * len(rows), kind)
