@@ -139,7 +139,7 @@ class _Place:
             with TemporaryDirectory(dir=self.folder) as scratch:
                 command = self.case.before[tool](self.work, self.server, tool, Path(scratch))
                 _measure(command, Path(scratch))
-                if self._lost(tool, since_s=0):
+                if self._lost(tool, self.work.objects, since_s=0):
                     raise RuntimeError(f"{tool} has not filled its prefix")
 
     def _run(self, number: int, tool: str, scratch: Path) -> Run:
@@ -148,9 +148,10 @@ class _Place:
         server_before_s, busy_before_s = self.server.cpu_s(), busy_s()
         usage, said = _measure(command, scratch)
         server_cpu_s, all_cpu_s = self.server.cpu_s() - server_before_s, busy_s() - busy_before_s
-        lost = self._lost(prefix, since_s=usage.began_s if self.case.before else 0)
+        wanted = command.objects or self.work.objects
+        lost = self._lost(prefix, wanted, since_s=usage.began_s if self.case.before else 0)
         if lost and tool == "ingest":
-            raise RuntimeError(f"{prefix}: {lost} of {self.work.objects} objects are missing")
+            raise RuntimeError(f"{prefix}: {lost} of {wanted} objects are missing")
         if not self.case.before:
             shutil.rmtree(self.server.folder / BUCKET / prefix)
         return Run(
@@ -159,7 +160,7 @@ class _Place:
             size=self.size,
             round=number,
             tool=tool,
-            items=self.work.objects,
+            items=wanted,
             size_bytes=self.work.size_bytes or 0,
             wall_s=usage.wall_s,
             cpu_s=usage.cpu_s,
@@ -170,16 +171,16 @@ class _Place:
             lost=lost,
         )
 
-    def _lost(self, prefix: str, *, since_s: float) -> int:
+    def _lost(self, prefix: str, wanted: int, *, since_s: float) -> int:
         """How many objects are missing below a prefix.
 
         Raises:
             RuntimeError: there are too many, or other bytes; or one was written after ``since_s`` (Unix).
         """
         there = self.server.arrivals(prefix)
-        lost, size_bytes = self.work.objects - len(there), sum(size for _, size in there)
+        lost, size_bytes = wanted - len(there), sum(size for _, size in there)
         if lost < 0 or (not lost and self.work.size_bytes not in (None, size_bytes)):
-            raise RuntimeError(f"{prefix}: {len(there)} objects of {self.work.objects}, {size_bytes} bytes")
+            raise RuntimeError(f"{prefix}: {len(there)} objects of {wanted}, {size_bytes} bytes")
         if since_s and there[-1][0] > since_s:
             raise RuntimeError(f"{prefix}: an object was written again")
         return lost

@@ -29,6 +29,7 @@ class Command:
     Attributes:
         after: ends what outlives it; is not measured.
         clock: Ingest's: when it began to work, and when it had worked.
+        objects: how many it stores, where these are not all.
         says: it prints, as its last line, ``{"items": …, "running_s": …}``.
     """
 
@@ -36,6 +37,7 @@ class Command:
     env: dict[str, str]
     after: Callable[[], None] = lambda: None
     clock: CommitClock | None = None
+    objects: int | None = None
     says: bool = False
 
 
@@ -163,9 +165,13 @@ def celery(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
 
 
 def boss(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
-    """boss-ingest's own engine and z-stack plugins, without its queues, with a process for each core."""
+    """boss-ingest's own engine and z-stack plugins, without its queues, with a process for each core.
+
+    It decodes a whole section for each tile, so each costs the same, and it is given the first sixteen a process.
+    """
+    tiles = min(work.objects, 16 * CORES)
     pixels = TILE * round((work.objects / work.sections) ** 0.5)
     argv = [str(peer("boss-ingest") / "python"), str(CLIENTS / "boss_client.py"), server.endpoint_url, BUCKET]
-    argv += [prefix, str(work.folder), str(work.sections), str(pixels), str(TILE), str(CORES)]
+    argv += [prefix, str(work.folder), str(work.sections), str(pixels), str(TILE), str(CORES), str(tiles)]
     env = server.aws_env() | {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
-    return Command(argv, env, says=True)
+    return Command(argv, env, objects=tiles, says=True)

@@ -1,6 +1,8 @@
 """boss-ingest's client, on a list of tiles in the place of its SQS queues.
 
-    boss_client.py ENDPOINT BUCKET PREFIX FOLDER SECTIONS PIXELS TILE PROCESSES
+    boss_client.py ENDPOINT BUCKET PREFIX FOLDER SECTIONS PIXELS TILE PROCESSES TILES
+
+It does the first TILES of them.
 
 Everything an item costs is its own code: ``Engine.upload_tile`` asks its z-stack plugins for the tile and puts it
 with boto3. Only taking a task and deleting it cost nothing here, which they do on SQS.
@@ -94,9 +96,9 @@ class _Below:
 def main() -> None:
     """Run what the command line asks for."""
     endpoint, bucket, prefix, folder, *numbers = sys.argv[1:]
-    sections, pixels, tile, processes = map(int, numbers)
+    sections, pixels, tile, processes, count = map(int, numbers)
     side = range(pixels // tile)
-    tiles = [(x, y, z) for z in range(sections) for y in side for x in side]
+    tiles = [(x, y, z) for z in range(sections) for y in side for x in side][:count]
     config = config_of(folder, sections, pixels, tile)
     began_s = time.monotonic()
     shares = [(config, endpoint, bucket, prefix, tiles[number::processes]) for number in range(processes)]
