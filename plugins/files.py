@@ -11,14 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from pathspec import GitIgnoreSpec
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ingest.config.job import ConfigPath
 from ingest.errors import ConfigError, ItemError
 from ingest.items import FileItem, Item
 from ingest.plugins.folder_walk import Walk, is_below
 from ingest.plugins.local import beside, check_folder, regular_file
+from ingest.plugins.patterns import EXCLUDE, INCLUDE, Patterns, choice_of
 from ingest.processors import Params, PathProcessor, Source, TileProcessor, Upload
 
 # A table of its own, not the machine's /etc/mime.types, so that all nodes agree.
@@ -31,16 +31,8 @@ class FolderParams(Params):
     root_dir: ConfigPath = Field(
         description="The folder; all files below it are items. Each node must see it here."
     )
-    include: tuple[str, ...] = Field(
-        default=(),
-        description="Patterns as in .gitignore (`*.wav`, `/2024/**`, `audio/`): "
-        "only files that fit one are taken.",
-    )
-    exclude: tuple[str, ...] = Field(
-        default=(),
-        description="Patterns as in .gitignore: files and folders that fit are left out; "
-        "`!` takes them back.",
-    )
+    include: Patterns = Field(default=(), description=INCLUDE)
+    exclude: Patterns = Field(default=(), description=EXCLUDE)
     hidden: bool = Field(
         default=False,
         description="Take hidden and system files too: names that start with a dot, `Thumbs.db`, "
@@ -51,18 +43,6 @@ class FolderParams(Params):
         description="Follow symbolic links to files and folders below `root_dir`. "
         "One that leaves it is a failed item.",
     )
-
-    @field_validator("include", "exclude")
-    @classmethod
-    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            if not pattern.strip() or pattern.startswith("#"):
-                raise ValueError(f"{pattern!r} is no pattern, and would fit nothing")
-            try:
-                GitIgnoreSpec.from_lines([pattern])
-            except ValueError as error:
-                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
-        return patterns
 
 
 class Folder(PathProcessor[FolderParams]):
@@ -108,16 +88,7 @@ class Folder(PathProcessor[FolderParams]):
         yield from self._walk(self.left_out).files(after)
 
     def _walk(self, left_out: Counter[str]) -> Walk:
-        include = GitIgnoreSpec.from_lines(self.params.include) if self.params.include else None
-        exclude = GitIgnoreSpec.from_lines(self.params.exclude) if self.params.exclude else None
-
-        def choice(path: str, is_folder: bool) -> str | None:
-            if exclude is not None and exclude.match_file(path + "/" if is_folder else path):
-                return "excluded"
-            if include is not None and not is_folder and not include.match_file(path):
-                return "not included"
-            return None
-
+        choice = choice_of(self.params.include, self.params.exclude)
         hidden, follow_links = self.params.hidden, self.params.follow_links
         return Walk(self._root, choice, hidden=hidden, follow_links=follow_links, left_out=left_out)
 

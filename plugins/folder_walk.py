@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.errors import SourceUnreadable
 from ingest.items import FileItem
+from ingest.plugins.patterns import Choice
 
 SYSTEM_NAMES = frozenset(
     {
@@ -30,9 +31,6 @@ SYSTEM_NAMES = frozenset(
     }
 )
 """Names, in lower case, that operating systems leave on cards and drives."""
-
-Choice = Callable[[str, bool], str | None]
-"""From a path and whether it is a folder to the kind under which it is left out, or None to take it."""
 
 
 def hidden_kind(name: str) -> str | None:

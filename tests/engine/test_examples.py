@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from ingest.ledger import State
+from ingest.manifest import read_manifest
 from ingest.plugin_loader import installed
 from tests.engine.making import create, data, files_below, objects
 from tests.s3_servers import S3Server, use_credentials
+from tests.web_servers import nginx_index
 
 EXAMPLES = Path(__file__).parent.parent.parent / "config" / "examples"
-LOCAL = sorted(path.name for path in EXAMPLES.glob("*.json") if path.name != "s3.json")
+ELSEWHERE = ("s3.json", "web_folder.json")
+LOCAL = sorted(path.name for path in EXAMPLES.glob("*.json") if path.name not in ELSEWHERE)
 
 
 def test_every_built_in_processor_has_an_example() -> None:
@@ -51,3 +54,21 @@ def test_the_s3_example_completes(
 
     assert job.status().state is State.COMPLETE
     assert len(data(objects(rclone_s3, bucket))) == job.status().counts.objects > 0
+
+
+def test_the_example_of_a_web_folder_completes(tmp_path: Path, redis_url: str) -> None:
+    with nginx_index(tmp_path) as web:
+        for path in ("notes.txt", "a.wav", "day/b.csv", "day/c.mseed"):
+            (web.root / path).parent.mkdir(exist_ok=True)
+            (web.root / path).write_text(path)
+
+        url = f"path_processor.params.url={web.url}"
+        job = create(EXAMPLES / "web_folder.json", "--to", str(tmp_path / "stored"), "--set", url)
+
+    assert job.status().state is State.COMPLETE
+    stored = files_below(tmp_path / "stored")
+    assert stored == {path: path.encode() for path in ("a.wav", "day/b.csv", "day/c.mseed")}
+    [row, *_] = read_manifest(job.store, job.job_id, job.settings.scratch)
+    assert row["source"] == f"{web.url}a.wav"
+    assert dict(row["metadata"]).keys() == {"source_sha256", "source_etag", "source_last_modified"}
+    assert dict(row["metadata"])["source_sha256"] == row["sha256"]

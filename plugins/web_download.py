@@ -1,0 +1,148 @@
+"""Downloading a file whole: resumed where it broke off, its size checked, its SHA-256 taken."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+
+from ingest.errors import SourceUnreadable, StoreFull
+from ingest.plugins.web_client import AskAgain, WebClient, http_time
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+PARTIAL = 206
+NOT_SATISFIABLE = 416
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file that was downloaded whole. ``last_modified`` is as the server writes it."""
+
+    size_bytes: int
+    sha256: str
+    etag: str | None
+    last_modified: str | None
+
+    def facts(self) -> dict[str, str]:
+        """For the manifest."""
+        facts = {"source_sha256": self.sha256}
+        if self.etag is not None:
+            facts["source_etag"] = self.etag
+        if self.last_modified is not None:
+            when = http_time(self.last_modified)
+            facts["source_last_modified"] = f"{when:%Y-%m-%dT%H:%M:%SZ}" if when else self.last_modified
+        return facts
+
+
+class Download:
+    """A download of ``url`` into ``path``. :meth:`whole` may be called once."""
+
+    def __init__(self, client: WebClient, url: str, path: Path) -> None:
+        self._client = client
+        self._url = url
+        self._path = path
+        self._sha256 = hashlib.sha256()
+        self._got_bytes = 0
+        self._most_bytes = 0
+        self._size_bytes: int | None = None
+        self._etag: str | None = None
+        self._last_modified: str | None = None
+
+    def whole(self) -> Downloaded:
+        """Download it.
+
+        Raises:
+            SourceMissing: it is not there.
+            SourceUnreadable: the server refuses, is at fault, or sends another number of bytes than it says.
+            StoreFull: there is no space in the scratch folder.
+            Stopped: the work was asked to stop meanwhile.
+        """
+        try:
+            with self._path.open("wb", buffering=0) as file:
+                self._client.patiently(lambda: self._try(file))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # This machine's trouble, and no item's: the batch goes back to the queue.
+            raise StoreFull(f"the scratch folder {self._path.parent} of this machine is full") from error
+        return Downloaded(self._got_bytes, self._sha256.hexdigest(), self._etag, self._last_modified)
+
+    def _try(self, file: BinaryIO) -> None:
+        """One try: from where the last one broke off, if the server says that the file is still the same."""
+        headers = self._range_headers()
+        before = self._most_bytes
+        try:
+            with self._client.answer(self._url, headers=headers, also=(PARTIAL, NOT_SATISFIABLE)) as response:
+                self._place(response, file, asked=bool(headers))
+                for piece in response.iter_raw():
+                    file.write(piece)
+                    self._sha256.update(piece)
+                    self._got_bytes += len(piece)
+                    self._client.check()
+        except AskAgain as fault:
+            self._most_bytes = max(before, self._got_bytes)
+            progress = self._most_bytes > before
+            raise AskAgain(self._how_far(fault), fault.wait_s, progress=progress) from fault
+        if self._got_bytes != self._size_bytes and self._size_bytes is not None:
+            self._most_bytes = max(before, self._got_bytes)
+            error = SourceUnreadable(self._short())
+            raise AskAgain(error, progress=self._most_bytes > before)
+
+    def _range_headers(self) -> dict[str, str]:
+        """What asks for the rest, where there is something to go on from, and a way to know that it is the same."""
+        strong = self._etag if self._etag and not self._etag.startswith("W/") else None
+        same = strong or self._last_modified
+        if not self._got_bytes or not same:
+            return {}
+        return {"Range": f"bytes={self._got_bytes}-", "If-Range": same}
+
+    def _place(self, response: httpx.Response, file: BinaryIO, *, asked: bool) -> None:
+        """Go to where the answer's bytes belong."""
+        if response.status_code == NOT_SATISFIABLE or (response.status_code == PARTIAL and not asked):
+            self._begin_anew(file)
+            raise AskAgain(SourceUnreadable(f"{self._url} cannot be resumed: the server has no such part"))
+        if response.status_code == PARTIAL:
+            self._check_part(response)
+            return
+        self._begin_anew(file)
+        headers = response.headers
+        self._etag, self._last_modified = headers.get("etag"), headers.get("last-modified")
+        length = headers.get("content-length")
+        if length is None and "chunked" not in headers.get("transfer-encoding", "").lower():
+            raise SourceUnreadable(
+                f"the server does not say how large {self._url} is: its end cannot be known"
+            )
+        self._size_bytes = int(length) if length is not None else None
+
+    def _check_part(self, response: httpx.Response) -> None:
+        """See that the answer is the rest of the same file.
+
+        Raises:
+            AskAgain: it is another part, or of another file; the next try begins anew.
+        """
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
+        total = int(found[2]) + 1 if found and found[3] == "*" else int(found[3]) if found else -1
+        is_rest = found is not None and int(found[1]) == self._got_bytes
+        if not is_rest or total != (self._size_bytes if self._size_bytes is not None else total):
+            self._got_bytes = 0
+            raise AskAgain(SourceUnreadable(f"{self._url} cannot be resumed: the server sends another part"))
+        self._size_bytes = total
+
+    def _begin_anew(self, file: BinaryIO) -> None:
+        file.seek(0)
+        file.truncate()
+        self._sha256 = hashlib.sha256()
+        self._got_bytes = 0
+
+    def _how_far(self, fault: AskAgain) -> SourceUnreadable:
+        if not self._got_bytes or self._size_bytes is None:
+            return SourceUnreadable(fault.error.what)
+        return SourceUnreadable(f"{self._short()} ({fault.error.what})")
+
+    def _short(self) -> str:
+        return f"{self._url} ended after {self._got_bytes} of the {self._size_bytes} bytes that the server said it has"

@@ -1,0 +1,476 @@
+"""The path processor ``http_index``, on a real nginx, and on a server that errs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable, Stopped
+from ingest.items import FileItem, Tile
+from ingest.plugins import web_client
+from ingest.plugins.http_index import HttpIndex, HttpIndexParams
+from ingest.plugins.scratch import PREFIX
+from ingest.processors import LocalSlots
+from tests.plugins.making import context, tiles_job
+from tests.web_servers import Breaking, FaultyServer, Handler, NginxIndex, faulty_server, nginx_index
+
+NAME = "OO-HYEA2--YDH-2019-01-12T15:10:00.000000.mseed"
+BODY = os.urandom(300_000)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[NginxIndex]:
+    """nginx over a day with an addendum, odd names, and what should not be taken."""
+    with nginx_index(tmp_path) as server:
+        for path in (
+            f"day/{NAME}",
+            "day/a b%20+&;é?.txt",
+            "day/caf\udce9",
+            "day/Zero",
+            "day/addendum/late.mseed",
+            "day/addendum/deep/er/x",
+            "day/b",
+        ):
+            file = server.root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(path.encode(errors="surrogateescape"))
+        (server.root / "day" / "Zero").write_bytes(b"")
+        (server.root / "empty").mkdir()
+        (server.root / "site").mkdir()
+        (server.root / "site" / "index.html").write_text("<h1>Welcome</h1>")
+        yield server
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between tries are short."""
+    monkeypatch.setattr(web_client, "FIRST_WAIT_S", 0.01)
+
+
+Make = Callable[..., HttpIndex]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes processors, which are closed at the end."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with ExitStack() as made:
+
+        def maker(url: str, check: Callable[[], None] = lambda: None, **params: Any) -> HttpIndex:
+            where = replace(context(scratch), check=check)
+            processor = HttpIndex(HttpIndexParams(url=url, **params), where)
+            return made.enter_context(closing(processor))
+
+        yield maker
+    assert list(scratch.iterdir()) == [], "scratch is cleaned up"
+
+
+def paths(processor: HttpIndex, after: str | None = None) -> list[str]:
+    return [item.path for item in processor.paths(after)]
+
+
+ALL = [
+    NAME,
+    "Zero",
+    "a b%20+&;é?.txt",
+    "addendum/deep/er/x",
+    "addendum/late.mseed",
+    "b",
+    "caf\udce9",
+]
+
+
+class TestListing:
+    def test_follows_folders_to_a_depth_and_counts_the_rest(self, web: NginxIndex, make: Make) -> None:
+        flat = make(web.url + "day")
+        assert paths(flat) == [path for path in ALL if "/" not in path]
+        assert flat.left_out == {"folder below depth": 1}
+        one = make(web.url + "day/", depth=1)
+        assert paths(one) == [path for path in ALL if "deep" not in path]
+        assert one.left_out == {"folder below depth": 1}
+        assert paths(make(web.url + "day/", depth=9)) == ALL
+
+    def test_begins_after_any_path_also_one_that_is_gone(self, web: NginxIndex, make: Make) -> None:
+        processor = make(web.url + "day/", depth=9)
+        for place, path in enumerate(ALL):
+            assert paths(processor, path) == ALL[place + 1 :]
+        assert paths(processor, "addendum/gone") == ALL[4:]
+        assert paths(processor, "Y") == ALL[1:]
+        assert paths(processor, "zz") == [ALL[-1]] if ALL[-1] > "zz" else paths(processor, "zz") == []
+
+    def test_reads_no_page_before_the_one_it_begins_at(self, web: NginxIndex, make: Make) -> None:
+        paths(make(web.url + "day/", depth=9), "b")
+
+        assert not [line for line in web.requests() if "addendum" in line]
+
+    def test_takes_what_patterns_say(self, web: NginxIndex, make: Make) -> None:
+        processor = make(web.url + "day/", depth=9, include=["*.mseed", "b"], exclude=["/addendum/deep/"])
+
+        assert paths(processor) == [NAME, "addendum/late.mseed", "b"]
+        assert processor.left_out == {"excluded": 1, "not included": 3}
+        paths(processor)
+        assert processor.left_out["excluded"] == 1, "they are counted once"
+
+    def test_sizes_are_those_of_the_page_or_asked_for(
+        self, web: NginxIndex, make: Make, tmp_path: Path
+    ) -> None:
+        [first, zero, *_] = make(web.url + "day/").paths()
+        assert (first.size_bytes, first.mtime_ns, zero.size_bytes) == (4 + len(NAME), None, 0)
+
+        (tmp_path / "inexact").mkdir()
+        with nginx_index(tmp_path / "inexact", exact=False) as inexact:
+            file = inexact.root / "large"
+            file.write_bytes(BODY)
+            os.utime(file, (1_547_306_400, 1_547_306_400))
+            [item] = make(inexact.url).paths()
+            assert item == FileItem("large", None, None), "293K is no size"
+            [item] = make(inexact.url, ask_sizes=True).paths()
+            assert item == FileItem("large", len(BODY), 1_547_306_400_000_000_000)
+
+    def test_neighbours_are_those_beside_it_on_the_page(self, web: NginxIndex, make: Make) -> None:
+        processor = make(web.url + "day/", depth=9, exclude=["Zero"])
+
+        def beside(path: str) -> list[str | None]:
+            return [item.path if item else None for item in processor.neighbours(FileItem(path))]
+
+        assert beside(NAME) == [None, "a b%20+&;é?.txt"]
+        assert beside("b") == ["a b%20+&;é?.txt", "caf\udce9"]
+        assert beside("addendum/late.mseed") == [None, None]
+        before = len(web.requests())
+        beside("addendum/late.mseed")
+        assert len(web.requests()) == before
+
+
+class TestFaultsOfPages:
+    def test_four_are_told_apart(self, web: NginxIndex, make: Make, quick: None) -> None:
+        def trouble(url: str) -> str:
+            with pytest.raises(ConfigError) as caught:
+                make(url, retries=1).check()
+            assert caught.value.place == "path_processor.params.url"
+            return caught.value.what.removeprefix("path_processor.params.url: ")
+
+        with faulty_server(lambda request: request.say(503, b"overloaded")) as broken:
+            said = [
+                trouble(web.url + "2019/01/13/"),
+                trouble(broken.url),
+                trouble(web.url + "empty/"),
+                trouble(web.url + "site/"),
+            ]
+        assert said == [
+            f"there is no {web.url}2019/01/13/: the server answers 404 Not Found",
+            f"the server is at fault, and answers 503 Service Unavailable to {broken.url}",
+            f"the directory page {web.url}empty/ lists nothing",
+            f"{web.url}site/ is a page, but no directory page",
+        ]
+        assert len(broken.seen) == 2
+
+    @pytest.mark.parametrize(
+        ("body", "kind", "what"),
+        [
+            (b"<h1>Welcome</h1><a href=x>x</a>", "text/html", "is a page, but no directory page"),
+            (b"", "text/html; charset=utf-8", "is a page, but no directory page"),
+            (b"{}", "application/json", "is no directory page: its type is application/json"),
+            (b"\x00\x01", "", "is no directory page: its type is not given"),
+        ],
+    )
+    def test_what_is_no_listing_is_said(self, make: Make, body: bytes, kind: str, what: str) -> None:
+        with (
+            faulty_server(lambda request: request.say(200, body, Content_Type=kind)) as server,
+            pytest.raises(ConfigError, match=what),
+        ):
+            make(server.url).check()
+
+    @pytest.mark.parametrize(
+        ("status", "error"), [(404, SourceMissing), (410, SourceMissing), (500, SourceUnreadable)]
+    )
+    def test_a_folder_that_cannot_be_listed_stops_the_listing(
+        self, make: Make, quick: None, status: int, error: type[ItemError]
+    ) -> None:
+        def answer(request: Handler) -> None:
+            if request.path == "/":
+                links = b"<h1>Index of /</h1><a href='a'>a</a><a href='b/'>b/</a><a href='c'>c</a>"
+                request.say(200, links, Content_Type="text/html")
+            else:
+                request.say(status)
+
+        with faulty_server(answer) as server:
+            listed = make(server.url, depth=1, retries=0).paths()
+            assert next(listed).path == "a"
+            with pytest.raises(error, match=f"{server.url}b/"):
+                next(listed)
+
+    def test_a_server_that_refuses_is_not_asked_again(self, make: Make) -> None:
+        with faulty_server(lambda request: request.say(403)) as server:
+            with pytest.raises(ConfigError, match=r"the server refuses .*403 Forbidden"):
+                make(server.url).check()
+            assert len(server.seen) == 1
+
+    def test_a_server_that_is_away_is_trouble_of_the_whole_source(self, web: NginxIndex, make: Make) -> None:
+        processor = make(web.url + "day/")
+        processor.check()
+        processor.check()
+        assert [line.split()[0] for line in web.requests()[-2:]] == ["GET", "HEAD"]
+        web.stop()
+        began_s = time.monotonic()
+        with pytest.raises(ConfigError, match=r"cannot be read: .*refused"):
+            processor.check()
+        assert time.monotonic() - began_s < 2, "it is asked again and again, and must not wait itself"
+        web.start()
+        processor.check()
+
+    def test_a_job_over_tiles_is_refused(self, web: NginxIndex, tmp_path: Path) -> None:
+        with closing(HttpIndex(HttpIndexParams(url=web.url), context(tmp_path, tiles_job()))) as processor:
+            with pytest.raises(ConfigError, match="type 'files' only"):
+                processor.check()
+            with pytest.raises(ItemError):
+                processor.path(Tile(0, 0, 0))
+
+
+class TestTrust:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://user:secret@host/",
+            "http://user@host/",
+            "https://host/x?token=1",
+            "https://host/x?",
+            "https://host/x#y",
+            "ftp://host/",
+            "/data",
+            "http:///x",
+            "http://host/a/../b",
+        ],
+    )
+    def test_a_url_that_holds_a_secret_or_is_none_is_refused(self, url: str) -> None:
+        with pytest.raises(ValidationError):
+            HttpIndexParams(url=url)
+
+    @pytest.mark.parametrize("path", ["../x", "a/../../x", "/x", "a//b", "a/", ".", "a\0b", ""])
+    def test_a_path_that_leads_out_of_the_root_is_refused(self, make: Make, path: str) -> None:
+        with pytest.raises(ItemError, match="is no path below"):
+            make("http://host/files/").path(FileItem(path))
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "http://elsewhere.invalid/x",
+            "/other/x",
+            "//elsewhere.invalid/",
+            "/files/../x",
+            "file:///etc/passwd",
+        ],
+    )
+    def test_a_redirection_off_the_root_is_refused(self, make: Make, target: str) -> None:
+        with faulty_server(lambda request: request.say(302, Location=target)) as server:
+            processor = make(server.url + "files/")
+            with (
+                pytest.raises(SourceUnreadable, match="does not lie below"),
+                processor.open(processor.url("x")),
+            ):
+                pass
+            assert len(server.seen) == 1
+
+    def test_a_redirection_below_the_root_is_followed_but_not_for_ever(self, make: Make) -> None:
+        def answer(request: Handler) -> None:
+            if request.path == "/loop":
+                request.say(302, Location="/loop")
+            elif request.path == "/old":
+                request.say(301, Location="new")
+            else:
+                request.say(200, request.path.encode())
+
+        with faulty_server(answer) as server:
+            processor = make(server.url)
+            with processor.open(processor.url("old")) as path:
+                assert path.read_bytes() == b"/new"
+            with (
+                pytest.raises(SourceUnreadable, match="again and again"),
+                processor.open(processor.url("loop")),
+            ):
+                pass
+
+    @pytest.mark.parametrize(
+        "name", ["..", "%2e%2e", "....//..", ".lock", "a" * 300, "-rf", "caf\udce9", "a b;$(x)"]
+    )
+    def test_no_name_leads_out_of_the_scratch_folder(self, make: Make, tmp_path: Path, name: str) -> None:
+        with faulty_server(lambda request: request.say(200, b"x")) as server:
+            processor = make(server.url)
+            with processor.open(
+                server.url + processor.url(name).removeprefix(server.url).replace("/", "%2F")
+            ) as path:
+                assert path.resolve().is_relative_to(tmp_path / "scratch")
+                assert path.parent.parent.name.startswith(PREFIX)
+                assert path.name.isascii()
+                assert not path.name.startswith((".", "-"))
+
+
+class TestDownload:
+    def test_is_whole_and_says_what_it_is(self, web: NginxIndex, make: Make) -> None:
+        processor = make(web.url + "day/", contact="me@sea.org")
+        file = web.root / "day" / NAME
+        os.utime(file, (1_547_306_400, 1_547_306_400))
+
+        url = processor.path(FileItem(NAME))
+        with processor.open(url) as path:
+            assert path.read_bytes() == file.read_bytes()
+            assert path.suffix == ".mseed"
+            facts = dict(processor.facts(url))
+            assert facts.pop("source_etag").startswith('"')
+            assert facts == {
+                "source_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "source_last_modified": "2019-01-12T15:20:00Z",
+            }
+        assert '"ingest/' in web.requests()[-1]
+        assert "me@sea.org" in web.requests()[-1]
+
+    def test_of_every_name_that_is_listed(self, web: NginxIndex, make: Make) -> None:
+        processor = make(web.url + "day/", depth=9)
+        for item in processor.paths():
+            with processor.open(processor.path(item)) as path:
+                assert path.stat().st_size == item.size_bytes
+
+    def test_goes_on_where_it_broke_off(self, make: Make, quick: None) -> None:
+        answer = Breaking(BODY, breaks=[100_000, 50_000, 1])
+        with faulty_server(answer) as server:
+            processor = make(server.url, retries=1)
+            with processor.open(server.url + "x") as path:
+                assert path.read_bytes() == BODY
+                assert processor.facts(server.url + "x")["source_sha256"] == hashlib.sha256(BODY).hexdigest()
+        assert answer.starts == [0, 100_000, 150_000, 150_001]
+
+    @pytest.mark.parametrize("change", ["etag", "ranges", "nothing known"])
+    def test_begins_anew_where_it_cannot_go_on(self, make: Make, quick: None, change: str) -> None:
+        answer = Breaking(BODY, breaks=[100_000], ranges=change != "ranges")
+        if change == "nothing known":
+            answer.etag = 'W/"weak"'
+            answer.modified = ""
+
+        def changing(request: Handler) -> None:
+            if change == "etag" and answer.starts:
+                answer.body, answer.etag, answer.modified = (
+                    BODY[::-1],
+                    '"v2"',
+                    "Sun, 13 Jan 2019 15:20:00 GMT",
+                )
+            answer(request)
+
+        with faulty_server(changing) as server, make(server.url).open(server.url + "x") as path:
+            assert path.read_bytes() == answer.body
+        assert answer.starts == [0, 0]
+
+    def test_that_sends_fewer_bytes_than_it_said_fails_with_both_numbers(
+        self, make: Make, quick: None
+    ) -> None:
+        with faulty_server(lambda request: request.say(200, BODY[:1000], 2000, ETag='"v1"')) as server:
+            with (
+                pytest.raises(SourceUnreadable, match="1000 of the 2000 bytes"),
+                make(server.url, retries=3).open(server.url + "x"),
+            ):
+                pass
+            assert 3 <= len(server.seen) <= 6
+
+    def test_is_repeated_after_faults_and_waits_as_long_as_it_is_asked_to(
+        self, make: Make, quick: None
+    ) -> None:
+        seen: list[float] = []
+
+        def answer(request: Handler) -> None:
+            seen.append(time.monotonic())
+            if len(seen) == 1:
+                request.say(503, Retry_After="1")
+            elif len(seen) == 2:
+                request.say(500)
+            else:
+                request.say(200, b"x")
+
+        with faulty_server(answer) as server, make(server.url).open(server.url + "x") as path:
+            assert path.read_bytes() == b"x"
+        assert seen[1] - seen[0] >= 1
+        assert seen[2] - seen[1] < 0.5
+
+    def test_that_is_not_there_or_of_no_known_end_fails_at_once(self, make: Make) -> None:
+        def answer(request: Handler) -> None:
+            if request.path == "/open":
+                request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nbytes")
+                request.close_connection = True
+            else:
+                request.say(404)
+
+        with faulty_server(answer) as server:
+            processor = make(server.url)
+            with pytest.raises(SourceMissing, match="404 Not Found"), processor.open(server.url + "x"):
+                pass
+            with (
+                pytest.raises(SourceUnreadable, match="does not say how large"),
+                processor.open(server.url + "open"),
+            ):
+                pass
+            assert len(server.seen) == 2
+
+    def test_waiting_and_reading_are_interrupted(self, make: Make) -> None:
+        orders: list[None] = []
+
+        def check() -> None:
+            if orders:
+                raise Stopped("this node was asked to stop")
+
+        with faulty_server(lambda request: request.say(503, Retry_After="60")) as server:
+            threading.Timer(0.3, orders.append, [None]).start()
+            began_s = time.monotonic()
+            with pytest.raises(Stopped), make(server.url, check).open(server.url + "x"):
+                pass
+            assert time.monotonic() - began_s < 3
+
+    def test_neighbours_are_not_downloaded_twice(self, make: Make) -> None:
+        with faulty_server(lambda request: request.say(200, request.path.encode())) as server:
+            processor = make(server.url)
+            for place in range(1, 9):
+                with processor.open(f"{server.url}{place}") as path:
+                    assert path.read_bytes() == f"/{place}".encode()
+                    for beside in (place - 1, place + 1):
+                        with processor.open(f"{server.url}{beside}") as other:
+                            assert other.read_bytes() == f"/{beside}".encode()
+                    assert path.read_bytes() == f"/{place}".encode()
+                assert len(list(path.parent.parent.glob("*/*"))) <= 3
+        assert [path for _, path, _ in server.seen] == ["/1", "/0", *(f"/{place}" for place in range(2, 10))]
+
+    def test_no_more_than_so_many_at_once_over_all_processes(self, tmp_path: Path) -> None:
+        slots, lock = LocalSlots(), threading.Lock()
+        inside: list[int] = []
+        most: list[int] = []
+
+        def slow(request: Handler) -> None:
+            with lock:
+                inside.append(1)
+                most.append(len(inside))
+            time.sleep(0.05)
+            with lock:
+                inside.pop()
+            request.say(200, b"x")
+
+        def read(server: FaultyServer, number: int) -> None:
+            params = HttpIndexParams(url=server.url, connections_per_host=3)
+            with closing(HttpIndex(params, replace(context(tmp_path), slots=slots))) as processor:
+                for place in range(3):
+                    with processor.open(f"{server.url}{number}-{place}"):
+                        pass
+
+        with faulty_server(slow) as server:
+            threads = [threading.Thread(target=read, args=(server, number)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            assert len(server.seen) == 24
+            assert max(most) == 3
