@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiles", type=int, default=400_000)
     parser.add_argument("--batch-items", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--every-s", type=float, default=1.0, help="seconds between samples")
+    parser.add_argument("--every-s", type=float, default=0.3, help="seconds between samples")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)

@@ -65,9 +65,8 @@ def figures(trial: Trial, tiles: int) -> dict[str, Any]:
     busy = spent(trial.samples)
     completing = [sample for sample in trial.samples if sample.state is State.COMPLETING]
     peak = greatest(trial.samples, lambda sample: sample.used_memory)
-    manifest_cpu_s = (
-        completing[-1].cpu_s["coordinator"] - completing[0].cpu_s["coordinator"] if completing else 0
-    )
+    uploading = [sample for sample in trial.samples if sample.state is State.UPLOADING]
+    manifest_cpu_s = trial.samples[-1].cpu_s["coordinator"] - uploading[-1].cpu_s["coordinator"]
     return {
         "tiles": tiles,
         "wall_s": trial.wall_s,
