@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ingest.config import JobConfig, Settings
+from ingest.config.key_template import FILE_FIELDS, TILE_FIELDS
 from ingest.errors import ItemError, source_trouble
 from ingest.handle import make_context
 from ingest.items import FileItem, Grid, Item
@@ -59,7 +60,10 @@ class Previewer:
         self._keys = KeyMaker(config.key_template, self._context, self._processors.tile)
         # What an upload's own fields will be is not known before its data is read: they are shown by name.
         self._upload_fields = {name: f"{{{name}}}" for name in self._processors.tile.key_fields}
-        self._remember_keys = not config.key_template.keeps_paths_apart()
+        # ... and whether two items have one key is known only where no such field is in it.
+        template = config.key_template
+        theirs = set(self._processors.tile.key_fields) - {*FILE_FIELDS, *TILE_FIELDS}
+        self._remember_keys = not template.keeps_paths_apart() and not template.field_names & theirs
 
     @property
     def grid(self) -> Grid | None:

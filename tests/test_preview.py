@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ingest.config import Settings, parse_config
+from ingest.plugins.files import FileAsIs
 from ingest.preview import Previewer
 
 
@@ -17,7 +18,7 @@ def previewer(folder: Path, **changes: Any) -> Previewer:
         "destination": {"url": f"file://{folder}/stored"},
         **changes,
     }
-    return Previewer(parse_config(raw), Settings(state_dir=folder / "state"))
+    return Previewer(parse_config(raw), Settings(state_dir=folder / "state", plugin_paths="tests"))
 
 
 def put(folder: Path, *paths: str) -> None:
@@ -52,6 +53,24 @@ def test_it_finds_what_would_fail(tmp_path: Path) -> None:
     seen = made.preview(60)
     assert seen.problems == 2
     assert seen.first_problem is not None
+
+
+class Stamped(FileAsIs):
+    """Its uploads' keys hold what only the data says."""
+
+    key_fields: ClassVar[dict[str, str]] = {"stamp": "a time in the data"}
+
+
+def test_keys_that_only_the_data_gives_are_not_compared(tmp_path: Path) -> None:
+    put(tmp_path, "a", "b")
+    made = previewer(
+        tmp_path,
+        tile_processor={"class": "tests.test_preview.Stamped"},
+        destination={"url": f"file://{tmp_path}/stored", "key": "{stamp}{suffix}"},
+    )
+
+    assert [(plan.key, plan.problem) for plan in made.plans()] == [("{stamp}", ""), ("{stamp}", "")]
+    made.close()
 
 
 def test_it_stops_in_time(tmp_path: Path) -> None:
