@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,8 @@ from ingest.workers.existing import found_by_listing
 from ingest.workers.hands import ProcessorTime, timed
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
-from ingest.workers.uploader import Outcome, Task, Uploader
+from ingest.workers.sending import Sending, Sent
+from ingest.workers.uploader import Outcome, Uploader
 from ingest.workers.watch import Watch
 
 __all__ = ["Batch", "BatchResult", "Kit", "do_batch"]
@@ -61,6 +62,7 @@ class Kit:
     executor: Executor
     watch: Watch
     threads: int
+    bytes_in_flight: int
     list_existing: bool
     processor_time: ProcessorTime = field(default_factory=ProcessorTime)
 
@@ -73,21 +75,15 @@ class _InHand:
     item: Item
     source: str = ""
     has_no_source: bool = False
-    opened: ExitStack = field(default_factory=ExitStack)
-    uploads: dict[str, Future[Outcome]] = field(default_factory=dict)
+    opened: AbstractContextManager[Path] | None = None
+    uploads: dict[str, Sent] = field(default_factory=dict)
     error: Exception | None = None
 
-    def abandon(self) -> None:
-        """Give it up: what has not begun never will, what has is waited for."""
-        for future in self.uploads.values():
-            future.cancel()
-        for future in self.uploads.values():
-            if not future.cancelled():
-                future.exception()
-        try:
-            self.opened.close()
-        except Exception:
-            log.exception("after item %s its processor could not clean up", self.item.name)
+    def close(self) -> None:
+        """Let its processor clean up after it."""
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.__exit__(None, None, None)
 
 
 def do_batch(batch: Batch, kit: Kit, hold: Callable[[int], None] = lambda index: None) -> BatchResult:
@@ -115,6 +111,9 @@ class _Run:
         self._on_their_way: deque[_InHand] = deque()
         self._keys_taken: dict[str, int] = {}
         self._existing = self._list_existing()
+        self._sending = Sending(
+            kit.uploader.store, kit.executor, kit.threads, kit.bytes_in_flight, kit.watch.check
+        )
 
     def _list_existing(self) -> Mapping[str, ObjectInfo]:
         """What a listing finds under the batch's keys, where the job has to know."""
@@ -134,31 +133,42 @@ class _Run:
         return key
 
     def run(self) -> BatchResult:
-        at_once = 1 if self._alone else 2 * self._kit.threads
+        most, then = (1, 0) if self._alone else (2 * self._kit.threads, self._kit.threads)
         try:
             for index, item in enumerate(self._batch.items):
                 self._kit.watch.wait_while_paused()
                 self._on_their_way.append(self._begin(index, item))
-                while len(self._on_their_way) >= at_once:
-                    self._finish(self._on_their_way.popleft())
-            while self._on_their_way:
-                self._finish(self._on_their_way.popleft())
+                if len(self._on_their_way) >= most:
+                    self._finish_until(then)
+            self._finish_until(0)
+        except BaseException:
+            self._give_up()
+            raise
         finally:
-            for left in self._on_their_way:
-                left.abandon()
+            self._sending.end()
             self._kit.watch.take("")
         return self._result
 
-    @contextmanager
-    def _faults_of(self, hand: _InHand) -> Iterator[None]:
-        """What goes wrong in here is the item's failure, with its reason."""
-        try:
-            yield
-        except NOT_THE_ITEMS:
-            hand.abandon()
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises
-            hand.error = hand.error or error
+    def _finish_until(self, left: int) -> None:
+        """Finish items, the first begun first, until only some are left on their way."""
+        while len(self._on_their_way) > left:
+            self._finish(self._on_their_way.popleft())
+
+    def _give_up(self) -> None:
+        """Nothing of the batch counts: what has not begun never will, what has is waited for."""
+        self._sending.give_up()
+        for hand in self._on_their_way:
+            try:
+                hand.close()
+            except Exception:
+                log.exception("after item %s its processor could not clean up", hand.item.name)
+
+    def _blame(self, hand: _InHand, error: Exception) -> None:
+        """An error is its item's failure, with its reason, unless it is no item's fault."""
+        if isinstance(error, NOT_THE_ITEMS):
+            self._on_their_way.append(hand)
+            raise error
+        hand.error = hand.error or error
 
     def _begin(self, index: int, item: Item) -> _InHand:
         """Ask the processors for the item's uploads, and send each on its way."""
@@ -170,17 +180,21 @@ class _Run:
             return hand
         if self._alone:
             self._hold(index)
-        with self._faults_of(hand):
+        try:
             self._open_and_send(hand)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises
+            self._blame(hand, error)
         return hand
 
     def _begin_without_source(self, index: int, item: Item, source: str, error: SourceMissing) -> _InHand:
         """An item that has no source: what its processor makes of that."""
         hand = _InHand(index, item, source, has_no_source=True)
-        with self._faults_of(hand):
+        try:
             with self._processors_have(hand):
                 uploads = self._kit.processors.tile.without_source(item, error)
             self._send(hand, uploads, None)
+        except Exception as fault:  # noqa: BLE001 - whatever a plugin raises
+            self._blame(hand, fault)
         return hand
 
     def _open_and_send(self, hand: _InHand) -> None:
@@ -189,7 +203,9 @@ class _Run:
             raise KeyConflict(item.flaw, hint="make destination.key tell them apart, for example with {path}")
         with self._processors_have(hand):
             hand.source = processors.path.path(item)
-            path = hand.opened.enter_context(processors.path.open(hand.source))
+            opened = processors.path.open(hand.source)
+            path = opened.__enter__()
+            hand.opened = opened
             origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
             facts = processors.path.facts(hand.source)
             uploads = processors.tile.uploads(Source(item, path, origin, facts, *self._neighbours(item)))
@@ -228,9 +244,16 @@ class _Run:
                 raise KeyConflict(
                     f"{whose} has the key {key!r} too", hint="make destination.key tell them apart"
                 )
-            size_bytes = item.size_bytes if isinstance(item, FileItem) and upload.body == path else None
-            task = Task(item, key, upload, self._existing.get(key), self._alone, size_bytes)
-            hand.uploads[key] = self._kit.uploader.begin(self._kit.executor, task)
+            is_its_file = upload.body is path or upload.body == path
+            task = self._kit.uploader.task(
+                item,
+                key,
+                upload,
+                listed=self._existing.get(key),
+                again=self._alone,
+                listed_bytes=item.size_bytes if is_its_file and isinstance(item, FileItem) else None,
+            )
+            hand.uploads[key] = self._sending.send(task)
             self._keys_taken[key] = hand.index
 
     def _finish(self, hand: _InHand) -> None:
@@ -263,11 +286,16 @@ class _Run:
     def _outcomes(self, hand: _InHand) -> list[Outcome]:
         """What became of the item's uploads, when all have come to an end."""
         outcomes: list[Outcome] = []
-        for future in hand.uploads.values():
-            with self._faults_of(hand):
-                outcomes.append(future.result())
-        with self._faults_of(hand):
-            hand.opened.close()
+        for sent in hand.uploads.values():
+            self._sending.wait_for(sent)
+            if sent.error is not None:
+                self._blame(hand, sent.error)
+            elif sent.outcome is not None:
+                outcomes.append(sent.outcome)
+        try:
+            hand.close()
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises
+            self._blame(hand, error)
         return outcomes
 
     def _waited_for_sources(self) -> bool:

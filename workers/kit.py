@@ -12,7 +12,6 @@ from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
 from ingest.ledger import Ledger
-from ingest.stores.budget import BytesBudget
 from ingest.stores.limits import LimitedStore
 from ingest.stores.retry import RetryingStore
 from ingest.workers.batch import Kit
@@ -81,7 +80,6 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         older_than_s=capabilities.probed_at_s if capabilities.md5_etags else None,
     )
     records = PatientRecords(job.ledger, job.settings.redis_patience_s, watch)
-    budget = BytesBudget(config.upload.bytes_in_flight)
     processors = job.processors(watch.check)
     conditional = capabilities.if_absent and job.record.destination_was_empty
     kit = Kit(
@@ -89,10 +87,11 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         processors=processors,
         keys=job.keys(processors),
         store=patient,
-        uploader=Uploader(patient, policy, budget, watch, records),
+        uploader=Uploader(patient, policy, watch, records),
         executor=ThreadPoolExecutor(config.upload.threads, "upload"),
         watch=watch,
         threads=config.upload.threads,
+        bytes_in_flight=config.upload.bytes_in_flight,
         list_existing=config.destination.on_existing != "overwrite" and not conditional,
         processor_time=ProcessorTime(hands if config.queue.item_timeout_s is not None else None),
     )

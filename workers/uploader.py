@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ingest.errors import KeyConflict, ObjectExists, SourceChanged
+from ingest.errors import KeyConflict, ObjectExists
 from ingest.items import Item, item_id
 from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords
-from ingest.stores.budget import BytesBudget
 from ingest.stores.hashing import hashed
-from ingest.stores.source import opened, read_piece, read_steady, size_of
+from ingest.stores.source import ensure_size, opened, read_piece, read_steady, size_of
 from ingest.workers.patience import PatientStore
 from ingest.workers.watch import Watch
 
@@ -77,30 +75,39 @@ class Task:
         item: whose it is.
         key: where it goes.
         upload: the processor's.
+        size_bytes: of its body.
+        is_streamed: it is too large to be held in memory.
         listed: what a listing found under the key.
         again: its batch is done for the second time or later.
-        listed_bytes: the size that its file had when it was listed, where the file is the item's own.
     """
 
     item: Item
     key: str
     upload: Upload
-    listed: ObjectInfo | None = None
-    again: bool = False
-    listed_bytes: int | None = None
+    size_bytes: int
+    is_streamed: bool
+    listed: ObjectInfo | None
+    again: bool
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of the memory."""
+        return 0 if self.is_streamed else self.size_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """What a task makes: its key, what is stored with it, and its size."""
+    """What a task makes: its key, its size, what is stored with it, and what the manifest says beside that."""
 
     key: str
     size_bytes: int
     meta: ObjectMeta
+    facts: Mapping[str, str]
     again: bool
 
     def outcome(self, status: Literal["stored", "skipped"], etag: str | None) -> Outcome:
-        return Outcome(self.key, self.size_bytes, self.meta.sha256, etag, self.meta.content_type, status)
+        meta = self.meta
+        return Outcome(self.key, self.size_bytes, meta.sha256, etag, meta.content_type, status, self.facts)
 
 
 class Uploader:
@@ -110,39 +117,43 @@ class Uploader:
         self,
         store: PatientStore,
         policy: UploadPolicy,
-        budget: BytesBudget,
         watch: Watch,
         records: UploadRecords,
     ) -> None:
         self._store = store
         self._policy = policy
-        self._budget = budget
         self._watch = watch
         self._records = records
 
-    def begin(self, executor: Executor, task: Task) -> Future[Outcome]:
-        """Let a thread store an upload, as soon as there is room for its bytes.
+    def store(self, task: Task) -> Outcome:
+        """Store an upload; see :meth:`_whole`."""
+        return self._streamed(task) if task.is_streamed else self._whole(task)
 
-        The waiting is done here, and never in the threads: whatever holds room is on its way to being stored.
+    def task(
+        self,
+        item: Item,
+        key: str,
+        upload: Upload,
+        *,
+        listed: ObjectInfo | None,
+        again: bool,
+        listed_bytes: int | None,
+    ) -> Task:
+        """An upload as it is handed to a thread.
+
+        Args:
+            listed_bytes: the size that its file had when it was listed, where the file is the item's own.
 
         Raises:
-            SourceMissing, SourceChanged, SourceUnreadable: the file behind it.
-            Stopped: the work was asked to stop.
+            SourceMissing, SourceUnreadable: the file behind it.
         """
-        body = task.upload.body
-        size_bytes = len(body) if isinstance(body, bytes) else _size_of(body, task.listed_bytes)
-        is_streamed = not isinstance(body, bytes) and size_bytes >= self._policy.large_bytes
-        held_bytes = 0 if is_streamed else size_bytes
-        self._budget.acquire(held_bytes, self._watch.check)
-        try:
-            future = executor.submit(self._streamed if is_streamed else self._whole, task, size_bytes)
-        except BaseException:
-            self._budget.release(held_bytes)
-            raise
-        future.add_done_callback(lambda _: self._budget.release(held_bytes))
-        return future
+        body = upload.body
+        if isinstance(body, bytes):
+            return Task(item, key, upload, len(body), False, listed, again)
+        size_bytes = size_of(body) if listed_bytes is None else listed_bytes
+        return Task(item, key, upload, size_bytes, size_bytes >= self._policy.large_bytes, listed, again)
 
-    def _whole(self, task: Task, size_bytes: int) -> Outcome:
+    def _whole(self, task: Task) -> Outcome:
         """Store what fits into memory.
 
         May be repeated: where this job stored the same bytes for the same item before, that counts as stored.
@@ -153,7 +164,7 @@ class Uploader:
             Stopped: the work was asked to stop.
         """
         given = task.upload.body
-        body = given if isinstance(given, bytes) else read_steady(given, size_bytes)
+        body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
         made = self._object(task, hashlib.sha256(body).hexdigest(), len(body))
 
         def put() -> Stored:
@@ -163,8 +174,8 @@ class Uploader:
 
         there = self._found(task, ask=False)
         if there is not None and self._is_equal_from_before(there, body):
-            return replace(made.outcome("skipped", there.etag), metadata=task.upload.metadata)
-        return self._stored(task, made, there, put)
+            return made.outcome("skipped", there.etag)
+        return self._stored(made, there, put)
 
     def _is_equal_from_before(self, there: ObjectInfo, body: bytes) -> bool:
         """Whether a listing alone proves that an object is older than the job and holds just these bytes.
@@ -182,10 +193,11 @@ class Uploader:
             and there.etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
         )
 
-    def _streamed(self, task: Task, size_bytes: int) -> Outcome:
+    def _streamed(self, task: Task) -> Outcome:
         """Store a large file, as :meth:`_whole`; it is hashed first."""
         path = task.upload.body
         assert isinstance(path, Path)
+        ensure_size(path, task.size_bytes)
         sha256, size_bytes = hashed(_pieces(path), self._watch.check)
         made = self._object(task, sha256, size_bytes)
 
@@ -193,13 +205,13 @@ class Uploader:
             transfer = Transfer(self._records, self._watch.check, self._sent(task.item.name, size_bytes))
             return self._store.put_file(made.key, path, made.meta, if_absent=self._guarded, transfer=transfer)
 
-        return self._stored(task, made, self._found(task, ask=True), put)
+        return self._stored(made, self._found(task, ask=True), put)
 
     def _object(self, task: Task, sha256: str, size_bytes: int) -> _Object:
         known = task.upload.content_type or _MEDIA_TYPES.guess_type(task.key)[0]
         whose = {"ingest-item": f"{self._policy.job_id}/{item_id(task.item)}"}
         meta = ObjectMeta(sha256, known or "application/octet-stream", whose)
-        return _Object(task.key, size_bytes, meta, task.again)
+        return _Object(task.key, size_bytes, meta, task.upload.metadata, task.again)
 
     def _found(self, task: Task, *, ask: bool) -> ObjectInfo | None:
         """What is under the key already, as far as that is worth a question: a large file is not sent in vain."""
@@ -208,9 +220,7 @@ class Uploader:
         # A key made of what its processor found may be another item's too, which no listing of items could tell.
         return self._store.stat(task.key) if task.upload.fields and self._policy.knows_writer else None
 
-    def _stored(
-        self, task: Task, made: _Object, there: ObjectInfo | None, put: Callable[[], Stored]
-    ) -> Outcome:
+    def _stored(self, made: _Object, there: ObjectInfo | None, put: Callable[[], Stored]) -> Outcome:
         """Put it, unless what is there, or appears meanwhile, is the same."""
         found, tries = self._settle(made, there), 0
         while found is None:
@@ -225,7 +235,7 @@ class Uploader:
                     ) from None
             else:
                 found = made.outcome("stored", stored.etag)
-        return replace(found, metadata=task.upload.metadata)
+        return found
 
     def _settle(self, made: _Object, there: ObjectInfo | None) -> Outcome | None:
         """What the object that is there under the key means: equal content is an outcome, other a conflict.
@@ -280,16 +290,6 @@ class Uploader:
 def _facts(info: ObjectInfo) -> str:
     known = f", SHA-256 {info.sha256[:12]}…" if info.sha256 else ", no SHA-256 recorded"
     return f"{info.size_bytes} bytes{known}"
-
-
-def _size_of(path: Path, listed_bytes: int | None) -> int:
-    size_bytes = size_of(path)
-    if listed_bytes is not None and size_bytes != listed_bytes:
-        raise SourceChanged(
-            f"it had {listed_bytes} bytes when it was listed and has {size_bytes} now",
-            hint="retry when nothing writes to it any more",
-        )
-    return size_bytes
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

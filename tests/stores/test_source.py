@@ -22,7 +22,7 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
 def test_another_size_than_was_expected_is_a_change(tmp_path: Path, size_bytes: int) -> None:
     (tmp_path / "x").write_bytes(b"content")
 
-    with pytest.raises(SourceChanged, match="changed while it was read"):
+    with pytest.raises(SourceChanged, match=f"had {size_bytes} bytes before and has 7 now"):
         read_steady(tmp_path / "x", size_bytes)
 
 

@@ -15,7 +15,6 @@ from ingest.items import FileItem
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
 from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer
-from ingest.stores.budget import BytesBudget
 from ingest.stores.local import LocalStore
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.batch import Batch, Kit
@@ -121,10 +120,11 @@ def bench(
             processors=processors,
             keys=KeyMaker(config.key_template, context, processors.tile),
             store=patient,
-            uploader=Uploader(patient, policy, BytesBudget(bytes_in_flight), watch, Records()),
+            uploader=Uploader(patient, policy, watch, Records()),
             executor=executor,
             watch=watch,
             threads=threads,
+            bytes_in_flight=bytes_in_flight,
             list_existing=list_existing,
         )
         made.append(Bench(root, stored, kit))
