@@ -159,6 +159,8 @@ def checked_key(key: str) -> str:
         raise KeyInvalid(
             "its key starts with '.ingest/', where manifests are kept", hint="set destination.key"
         )
-    if any(len(segment.encode()) > MAX_SEGMENT_BYTES for segment in segments):
+    if size_bytes > MAX_SEGMENT_BYTES and any(
+        len(segment.encode()) > MAX_SEGMENT_BYTES for segment in segments
+    ):
         raise KeyInvalid(f"a name in its key has over {MAX_SEGMENT_BYTES} bytes")
     return key

@@ -29,8 +29,10 @@ class KeyMaker:
         Raises:
             KeyInvalid: a field is missing, or the key could not be held below the prefix.
         """
-        fields = self._job_fields | item.fields()
+        fields = {**self._job_fields, **item.fields()}
         suffix = self._processor.suffix(item)
         if suffix is not None:
             fields["suffix"] = suffix
-        return self.template.render(fields | dict(upload_fields or {}))
+        if upload_fields:
+            fields.update(upload_fields)
+        return self.template.render(fields)

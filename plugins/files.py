@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,7 +61,7 @@ class Folder(PathProcessor[FolderParams]):
     _resolved_last: tuple[str, str] = "", ""
     _listed_last: tuple[str | None, list[str]] = None, []
 
-    @property
+    @cached_property
     def _root(self) -> str:
         return str(self.params.root_dir)
 
@@ -141,5 +141,10 @@ class FileAsIs(TileProcessor[Params]):
     """
 
     def uploads(self, source: Source) -> Iterator[Upload]:
-        media_type, encoding = _MEDIA_TYPES.guess_type(source.path.name)
-        yield Upload(source.path, media_type if media_type and not encoding else "application/octet-stream")
+        yield Upload(source.path, _media_type(os.path.splitext(source.path.name)[1]))  # noqa: PTH122
+
+
+@lru_cache(1024)
+def _media_type(suffix: str) -> str:
+    media_type, encoding = _MEDIA_TYPES.guess_type(f"file{suffix}")
+    return media_type if media_type and not encoding else "application/octet-stream"

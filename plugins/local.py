@@ -39,7 +39,7 @@ def regular_file(path: str) -> Path:
         SourceUnreadable: it is something else, or cannot be looked at.
     """
     try:
-        mode = Path(path).stat().st_mode
+        mode = os.stat(path).st_mode  # noqa: PTH116 - quicker than Path's own
     except (FileNotFoundError, NotADirectoryError):
         raise SourceMissing(f"there is no file {path!r}") from None
     except OSError as error:

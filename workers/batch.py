@@ -34,7 +34,7 @@ from ingest.plugin_loader import Processors
 from ingest.processors import Source, Upload
 from ingest.stores.base import ObjectInfo
 from ingest.workers.existing import found_by_listing
-from ingest.workers.hands import ProcessorTime, timed
+from ingest.workers.hands import ProcessorTime
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
 from ingest.workers.sending import Sending, Sent
@@ -235,7 +235,7 @@ class _Run:
     ) -> None:
         """Hand each upload to a thread. ``path`` is the file behind the item, ``facts`` are known of it."""
         item = hand.item
-        for made in timed(uploads, lambda: self._processors_have(hand)):
+        for made in self._kit.processor_time.of_each(uploads, self._batch.number, hand.index):
             upload = replace(made, metadata={**facts, **made.metadata}) if facts else made
             _check_kinds(upload)
             key = self._key(item, upload.fields)

@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -74,6 +74,19 @@ class ProcessorTime:
         """Within it they are."""
         return nullcontext() if self._hands is None else self._noted(self._hands, batch, index)
 
+    def of_each(self, made: Iterable[T], batch: int, index: int) -> Iterable[T]:
+        """What they make, each piece while they are at work; what is done with a piece is not."""
+        return made if self._hands is None else self._noted_each(self._hands, made, batch, index)
+
+    def _noted_each(self, hands: Hands, made: Iterable[T], batch: int, index: int) -> Iterator[T]:
+        pieces, end = iter(made), cast("T", _END)
+        while True:
+            with self._noted(hands, batch, index):
+                piece = next(pieces, end)
+            if piece is end:
+                return
+            yield piece
+
     @contextmanager
     def _noted(self, hands: Hands, batch: int, index: int) -> Iterator[None]:
         if self._item != (batch, index):
@@ -85,14 +98,3 @@ class ProcessorTime:
         finally:
             hands.write(None)
             self._spent_s += time.monotonic() - since_s
-
-
-def timed(made: Iterable[T], noted: Callable[[], AbstractContextManager[None]]) -> Iterator[T]:
-    """What an iterator makes, each piece within ``noted()``; what is done with a piece is not."""
-    pieces, end = iter(made), cast("T", _END)
-    while True:
-        with noted():
-            piece = next(pieces, end)
-        if piece is end:
-            return
-        yield piece

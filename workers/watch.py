@@ -28,6 +28,7 @@ class Watch:
         self._exchange = exchange
         self._orders = Orders()
         self._changed = threading.Condition()
+        self._counting = threading.Lock()
         self._in_hand = ""
         self._items = 0
         self._size_bytes = 0
@@ -107,6 +108,6 @@ class Watch:
 
     def count(self, items: int, size_bytes: int) -> None:
         """Add to what this process has done since it started."""
-        with self._changed:
+        with self._counting:
             self._items += items
             self._size_bytes += size_bytes

@@ -87,7 +87,6 @@ def read_steady(path: Path, size_bytes: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             before = os.fstat(descriptor)
-            _ensure_size(before.st_size, size_bytes)
             body = os.read(descriptor, size_bytes + 1)
             while len(body) < size_bytes and (more := os.read(descriptor, size_bytes + 1 - len(body))):
                 body += more
@@ -96,6 +95,7 @@ def read_steady(path: Path, size_bytes: int) -> bytes:
             os.close(descriptor)
     except OSError as error:
         raise source_error(error, path) from None
+    _ensure_size(before.st_size, size_bytes)
     if len(body) != size_bytes or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise SourceChanged("it changed while it was read", hint="retry when nothing writes to it any more")
     return body
