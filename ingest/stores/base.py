@@ -44,6 +44,8 @@ class Capabilities:
         md5_etags: the ETag of an object that was put whole is the MD5 of its bytes.
         probed_at_s: when it was probed (Unix), by the store's own clock: what is older was there before. None where
             the store does not say.
+        unsigned_body: requests need not sign their body's hash, where TLS or nothing protects it on the way and
+            the answer is checked in another way, so that each body is hashed once less.
     """
 
     if_absent: bool
@@ -52,6 +54,7 @@ class Capabilities:
     resumable: bool
     md5_etags: bool = False
     probed_at_s: float | None = field(default=None, compare=False)
+    unsigned_body: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

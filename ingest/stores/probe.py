@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import obstore
+
 from ingest.errors import (
     ConfigError,
     ObjectExists,
@@ -23,7 +25,7 @@ from ingest.errors import (
 )
 from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store
 from ingest.stores.parts import list_parts
-from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
+from ingest.stores.vendor_errors import BOTO_ERRORS, OBSTORE_ERRORS, from_boto, from_obstore
 
 if TYPE_CHECKING:
     from ingest.stores.objects import ObjectStore
@@ -40,7 +42,8 @@ def probe_objects(store: ObjectStore, wanted: str) -> Capabilities:
         ConfigError: the wanted checksum does not work here.
         StoreError: as :meth:`Store.probe`.
     """
-    return _probe(store, wanted, sha256=lambda key: False, resumable=lambda key: False)
+    never = lambda key: False  # noqa: E731
+    return _probe(store, wanted, sha256=never, resumable=never, unsigned_body=lambda key, checksum: False)
 
 
 def probe_s3(store: S3Store, wanted: str) -> Capabilities:
@@ -50,16 +53,22 @@ def probe_s3(store: S3Store, wanted: str) -> Capabilities:
         wanted,
         sha256=lambda key: _refuses_wrong_sha256(store, key),
         resumable=lambda key: _lists_parts(store, key),
+        unsigned_body=lambda key, checksum: _may_be_unsigned(store, checksum) and _takes_unsigned(store, key),
     )
 
 
 def _probe(
-    store: ObjectStore, wanted: str, *, sha256: Callable[[str], bool], resumable: Callable[[str], bool]
+    store: ObjectStore,
+    wanted: str,
+    *,
+    sha256: Callable[[str], bool],
+    resumable: Callable[[str], bool],
+    unsigned_body: Callable[[str, Checksum], bool],
 ) -> Capabilities:
     folder = f".ingest/probe-{secrets.token_hex(8)}"
     body = secrets.token_bytes(1000)
     meta = ObjectMeta(hashlib.sha256(body).hexdigest(), "application/x-ingest-probe", {"probe": "a+b/c=d"})
-    keys = [f"{folder}/{name}" for name in ("plain", "absent", "sha256", "parts")]
+    keys = [f"{folder}/{name}" for name in ("plain", "absent", "sha256", "parts", "unsigned")]
     trusting = Capabilities(if_absent=True, checksum=Checksum.NONE, metadata=False, resumable=False)
     store.capabilities = trusting
     try:
@@ -68,7 +77,7 @@ def _probe(
         checksum = _choose(store, wanted, sha256=lambda: sha256(keys[2]), md5=md5)
         found = replace(trusting, if_absent=if_absent, checksum=checksum, metadata=metadata)
         found = replace(found, md5_etags=md5, probed_at_s=probed_at_s)
-        found = replace(found, resumable=resumable(keys[3]))
+        found = replace(found, resumable=resumable(keys[3]), unsigned_body=unsigned_body(keys[4], checksum))
     except BaseException:
         with suppress(StoreError):
             store.delete(keys)
@@ -154,6 +163,26 @@ def _takes(store: S3Store, key: str, hashed: bytes) -> bool:
     except BOTO_ERRORS as error:
         ours = from_boto(error, store.place, key)
         if isinstance(ours, StoreUnreachable | StoreRefused):
+            raise ours from None
+        return False
+    return True
+
+
+def _may_be_unsigned(store: S3Store, checksum: Checksum) -> bool:
+    """Whether nothing is lost without it: TLS protects the body, or the config trusts the connection."""
+    if checksum is Checksum.SHA256:
+        return False
+    return store.clients.is_encrypted or checksum is Checksum.NONE
+
+
+def _takes_unsigned(store: S3Store, key: str) -> bool:
+    """Whether the server takes a body whose hash is not signed. A bucket's policy may refuse it."""
+    client = store.clients.obstore(sha256=False, unsigned_body=True)
+    try:
+        obstore.put(client, key, b"probe", use_multipart=False)
+    except OBSTORE_ERRORS as error:
+        ours = from_obstore(error, store.place, key)
+        if isinstance(ours, StoreUnreachable):
             raise ours from None
         return False
     return True

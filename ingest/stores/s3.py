@@ -10,19 +10,28 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingest.config import Destination, UploadConfig
 from ingest.errors import ObjectMissing, StoreError
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer, bare_etag
 from ingest.stores.multipart import Multipart
-from ingest.stores.objects import CONTROL, PIECE_BYTES, ObjectStore, listed
+from ingest.stores.objects import CONTROL, PIECE_BYTES, UNPROBED, ObjectStore, listed
 from ingest.stores.parts import abort_uploads
 from ingest.stores.s3_clients import S3Clients
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
 
+if TYPE_CHECKING:
+    from obstore.store import S3Store as Client
+
 _PLAIN = re.compile(r"[A-Za-z0-9 !$&'()+,\-./:;=@_]*")
 """Names that obstore hands to the server as they are; in others it writes some characters as ``%`` and two digits."""
+
+
+def _client(clients: S3Clients, capabilities: Capabilities) -> Client:
+    return clients.obstore(
+        sha256=capabilities.checksum is Checksum.SHA256, unsigned_body=capabilities.unsigned_body
+    )
 
 
 class S3Store(ObjectStore):
@@ -39,8 +48,9 @@ class S3Store(ObjectStore):
         upload: UploadConfig,
         capabilities: Capabilities | None = None,
     ) -> None:
-        client = clients.obstore(sha256=capabilities is not None and capabilities.checksum is Checksum.SHA256)
-        super().__init__(client, destination, upload, clients.place, capabilities)
+        super().__init__(
+            _client(clients, capabilities or UNPROBED), destination, upload, clients.place, capabilities
+        )
         self.clients = clients
         self.multipart = Multipart(self, upload)
 
@@ -49,7 +59,7 @@ class S3Store(ObjectStore):
         from ingest.stores.probe import probe_s3
 
         self.capabilities = probe_s3(self, self._destination.checksum)
-        self._client = self.clients.obstore(sha256=self.capabilities.checksum is Checksum.SHA256)
+        self._client = _client(self.clients, self.capabilities)
         return self.capabilities
 
     def named(self, key: str) -> dict[str, Any]:

@@ -137,9 +137,19 @@ class S3Clients:
             "s3", region_name=region, endpoint_url=self.destination.endpoint_url, config=config
         )
 
-    def obstore(self, *, sha256: bool) -> Client:
-        """An obstore client; with ``sha256`` every put carries the SHA-256 header for the server to check."""
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the connection is."""
+        return (self.endpoint or "https://").startswith("https://")
+
+    def obstore(self, *, sha256: bool, unsigned_body: bool = False) -> Client:
+        """An obstore client; with ``sha256`` every put carries the SHA-256 header for the server to check.
+
+        With ``unsigned_body`` the body's hash is no part of a request's signature.
+        """
         named: dict[str, Any] = {"checksum_algorithm": "sha256"} if sha256 else {}
+        if unsigned_body:
+            named["unsigned_payload"] = True
         if self.endpoint is not None:
             named["endpoint"] = self.endpoint
         elif "." not in self.bucket:
