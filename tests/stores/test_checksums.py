@@ -52,6 +52,30 @@ def test_signatures_find_a_flipped_bit_too(rclone_s3: S3Server, monkeypatch: pyt
         store.close()
 
 
+@pytest.mark.parametrize("checksum", ["none", "md5"])
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_body_goes_unsigned_only_where_the_connection_is_trusted_and_the_server_takes_it(
+    rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch, checksum: str, refuses: bool
+) -> None:
+    def unsigned(request: Request) -> bool:
+        return request.header("x-amz-content-sha256") == "UNSIGNED-PAYLOAD"
+
+    def policy(request: Request, forward: Forward) -> Response:
+        is_refused = refuses and request.method == "PUT" and unsigned(request)
+        return error(403, "AccessDenied") if is_refused else forward(request)
+
+    with proxied(rclone_s3, policy) as (server, proxy):
+        store = probed(s3_destination(server, monkeypatch, checksum=checksum))
+        expected = checksum == "none" and not refuses
+        assert store.capabilities.unsigned_body == expected
+        proxy.seen.clear()
+        put(store, "k", b"whole")
+        (sent,) = [request for request in proxy.seen if request.method == "PUT"]
+        assert unsigned(sent) == expected
+        assert store.read_bytes("k") == b"whole"
+        store.close()
+
+
 def test_a_server_that_checks_sha256_is_used_so(
     rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
