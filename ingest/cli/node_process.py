@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from pathlib import Path
 
+from ingest.cli.node_scratch import NodeScratch
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
@@ -23,7 +24,14 @@ class NodeProcess:
         self._job = job
         self.name = new_node_name()
         self.log_path = _log_path(job.settings, job.job_id)
-        environment = {**os.environ, "INGEST_REDIS_URL": job.ledger.url}
+        self._scratch = NodeScratch(job.settings.scratch, self.name)
+        # A node is killed at the end, and cleans up nothing: whatever it keeps for a while is in here.
+        environment = {
+            **os.environ,
+            "INGEST_REDIS_URL": job.ledger.url,
+            "INGEST_SCRATCH_DIR": str(self._scratch.path),
+            "TMPDIR": str(self._scratch.path),
+        }
         command = [
             sys.executable,
             "-P",
@@ -94,6 +102,7 @@ class NodeProcess:
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
+        self._scratch.remove()
         if self.log_path.exists() and self.log_path.stat().st_size == 0:
             self.log_path.unlink()
 
