@@ -38,6 +38,7 @@ from ingest.workers.hands import ProcessorTime
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
 from ingest.workers.sending import Sending, Sent
+from ingest.workers.unchanged import Unchanged
 from ingest.workers.uploader import Outcome, Uploader
 from ingest.workers.watch import Watch
 
@@ -111,6 +112,7 @@ class _Run:
         self._on_their_way: deque[_InHand] = deque()
         self._keys_taken: dict[str, int] = {}
         self._existing = self._list_existing()
+        self._unchanged = Unchanged(kit.uploader)
         self._sending = Sending(
             kit.uploader.store, kit.executor, kit.threads, kit.bytes_in_flight, kit.watch.check
         )
@@ -253,7 +255,7 @@ class _Run:
                 again=self._alone,
                 listed_bytes=item.size_bytes if is_its_file and isinstance(item, FileItem) else None,
             )
-            hand.uploads[key] = self._sending.send(task)
+            hand.uploads[key] = self._unchanged.settled(task) or self._sending.send(task)
             self._keys_taken[key] = hand.index
 
     def _finish(self, hand: _InHand) -> None:

@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from ingest.errors import KeyConflict, ObjectExists
 from ingest.items import Item, item_id
@@ -173,24 +173,39 @@ class Uploader:
             return stored
 
         there = self._found(task, ask=False)
-        if there is not None and self._is_equal_from_before(there, body):
+        if self._is_from_before(there, len(body)) and there.etag == _md5(body):
             return made.outcome("skipped", there.etag)
         return self._stored(made, there, put)
 
-    def _is_equal_from_before(self, there: ObjectInfo, body: bytes) -> bool:
-        """Whether a listing alone proves that an object is older than the job and holds just these bytes.
+    def unchanged(self, task: Task) -> Outcome | None:
+        """The outcome of an upload that a listing alone proves to be there already; else None. Asks no store.
 
-        Then nobody has to ask the store who wrote it. Of an empty one a listing proves nothing: it may stand for
-        a folder.
+        Raises:
+            SourceMissing, SourceChanged, SourceUnreadable: the file behind it.
+        """
+        there, given = task.listed, task.upload.body
+        if task.is_streamed or not self._is_from_before(there, task.size_bytes):
+            return None
+        body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
+        if there.etag != _md5(body):
+            return None
+        made = self._object(task, hashlib.sha256(body).hexdigest(), len(body))
+        return made.outcome("skipped", there.etag)
+
+    def _is_from_before(self, there: ObjectInfo | None, size_bytes: int) -> TypeGuard[ObjectInfo]:
+        """Whether a listing shows an object of this size that is older than the job.
+
+        Where its ETag is the MD5 too, nobody has to ask the store who wrote it. Of an empty one a listing proves
+        nothing: it may stand for a folder.
         """
         before_s = self._policy.older_than_s
         return (
-            self._policy.on_existing == "skip"
+            there is not None
+            and self._policy.on_existing == "skip"
             and before_s is not None
             and there.modified_s is not None
             and there.modified_s < before_s
-            and there.size_bytes == len(body) > 0
-            and there.etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+            and there.size_bytes == size_bytes > 0
         )
 
     def _streamed(self, task: Task) -> Outcome:
@@ -285,6 +300,10 @@ class Uploader:
     @property
     def _guarded(self) -> bool:
         return self._policy.if_absent and self._policy.on_existing != "overwrite"
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def _facts(info: ObjectInfo) -> str:

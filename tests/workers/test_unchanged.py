@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from ingest.errors import KeyConflict
 from ingest.stores.base import ObjectInfo, Store
 from ingest.stores.wrapping import WrappedStore
+from ingest.workers import uploader
 from ingest.workers.batch import do_batch
 from tests.workers.making import bench, local_store
 
@@ -93,3 +96,27 @@ def test_other_content_or_none_wanted_is_a_conflict_still(
         result = do_batch(b.batch(), b.kit)
         assert b.objects() == {"a.bin": there}
     assert [failure.error for failure in result.failures.values()] == [KeyConflict.__name__]
+
+
+def test_a_slow_source_is_read_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[str] = []
+
+    def slowly(path: Path, size_bytes: int) -> bytes:
+        readers.append(threading.current_thread().name)
+        time.sleep(0.03)
+        return path.read_bytes()
+
+    monkeypatch.setattr(uploader, "read_steady", slowly)
+    names = [f"{number}.bin" for number in range(6)]
+    (tmp_path / "stored").mkdir()
+    for name in names:
+        (tmp_path / "stored" / name).write_bytes(b"content")
+    store = Listing(local_store(tmp_path / "stored"), OLD_S)
+    with bench(tmp_path, store, older_than_s=JOB_BEGAN_S) as b:
+        for name in names:
+            b.put(name)
+        result = do_batch(b.batch(), b.kit)
+    assert (result.counters["skipped"], result.failures) == (6, {})
+    here = threading.current_thread().name
+    assert readers[0] == here
+    assert here not in readers[2:]
