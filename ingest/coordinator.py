@@ -32,6 +32,8 @@ class Coordinator:
         self._on_duty = False
         self._looked_s = 0.0
         self._missing: set[int] = set()
+        self.redis_trouble = ""
+        """Why the duty waits for Redis, such as one that takes no writes, or ""."""
         self._trouble: IngestError | None = None
         self._trouble_since_s = 0.0
 
@@ -53,11 +55,12 @@ class Coordinator:
         while not stop.is_set():
             try:
                 again = self.step()
-                self._trouble = None
+                self._trouble, self.redis_trouble = None, ""
                 if again:
                     continue
             except RedisError as error:
-                log.warning("the coordinator waits for Redis: %s", error.what)
+                self.redis_trouble = error.what
+                log.debug("the coordinator waits for Redis: %s", error.what)
                 stop.wait(TROUBLE_WAIT_S)
             except IngestError as error:
                 self._note(error)

@@ -39,9 +39,9 @@ class Screen(abc.ABC):
     def show(self, status: Status) -> None:
         """The job now; called several times a second."""
 
+    @abc.abstractmethod
     def trouble(self, text: str) -> None:
-        """Something is waited for. Not every screen says so."""
-        return
+        """Redis is away, so that there is nothing else to show; called several times a second."""
 
     def remark(self, text: str) -> None:
         """A word to the person."""
@@ -53,7 +53,7 @@ class Screen(abc.ABC):
 
 
 class JsonScreen(Screen):
-    """One object a line: ``progress`` each second, ``ended`` at the end."""
+    """One object a line: ``progress`` each second, or ``waiting`` while Redis is away; ``ended`` at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,6 +63,11 @@ class JsonScreen(Screen):
         if time.monotonic() - self._said_s >= JSON_EVERY_S:
             self._said_s = time.monotonic()
             emit_json({"event": "progress", **status.to_dict()})
+
+    def trouble(self, text: str) -> None:
+        if time.monotonic() - self._said_s >= JSON_EVERY_S:
+            self._said_s = time.monotonic()
+            emit_json({"event": "waiting", "reason": text})
 
     def end(self, status: Status) -> None:
         emit_json({"event": "ended", "exit_code": status.exit_code, **status.to_dict()})

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from ingest.cli.node_process import NodeProcess
@@ -92,6 +92,8 @@ def _watch(
         try:
             status = job.status(sample)
             lost_s = None
+            if coordinator.redis_trouble:  # it answers, so the job can be shown, but takes no writes
+                status = replace(status, trouble=f"waiting for Redis: {coordinator.redis_trouble}")
             screen.show(status)
             if status.state.ended or status.state in (State.CANCELLING, State.UPLOADED):
                 return status

@@ -47,7 +47,9 @@ class ProgressWatch:
                 committed = counts.committed
                 self._counted_s.append(time.monotonic())
 
-    def longest_gap_s(self) -> float:
-        """The longest time between two steps of progress."""
+    def longest_gap(self) -> tuple[float, float]:
+        """The longest time between two steps of progress: when it began, and how many seconds it took."""
         steps = sorted([*self._counted_s, *self._seen.stored_s])
-        return max((later - earlier for earlier, later in pairwise(steps)), default=0.0)
+        gaps = [(later - earlier, earlier) for earlier, later in pairwise(steps)]
+        gap_s, began_s = max(gaps, default=(0.0, 0.0))
+        return began_s, gap_s

@@ -63,7 +63,7 @@ def redis_full(world: World) -> Report:
     client.config_set("maxmemory", 1)
     world.fault("Redis full")
     for node in (first, second):
-        node.command.wait_for(lambda event: "takes no writes" in str(event), world.pace.patience_s)
+        node.command.wait_for(lambda event: "Redis" in (event.get("trouble") or ""), world.pace.patience_s)
     reached = world.done()
     time.sleep(world.pace.of(60))
     assert world.done() == reached

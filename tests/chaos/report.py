@@ -17,10 +17,12 @@ class Report:
     Attributes:
         items: how many the job had; each was stored and counted exactly once, or the run failed.
         faults: what was done to it, and how often.
-        twice: objects and parts that the store took more than once.
+        stored: objects, and parts of large ones, that the store took.
+        twice: how often it took one of them again.
         longest_gap_s: the longest time in which nothing was stored and nothing counted.
         resumed_s: after a kill, how long until all that was in hand was begun again; the longest.
         lease_s: the job's lease time, to compare that with.
+        timeline: what was done when, in seconds.
         error: why the audit failed, or "".
     """
 
@@ -28,18 +30,20 @@ class Report:
     seed: int
     items: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    stored: int = 0
     twice: int = 0
     longest_gap_s: float = 0.0
     resumed_s: float | None = None
     lease_s: float = 0.0
     took_s: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+    timeline: list[tuple[float, str]] = field(default_factory=list)
     error: str = ""
 
     @property
     def twice_percent(self) -> float:
-        """Work done twice, in percent of the items."""
-        return 100 * self.twice / self.items if self.items else 0.0
+        """Work done twice, in percent of all."""
+        return 100 * self.twice / self.stored if self.stored else 0.0
 
     def to_json(self) -> str:
         """One line."""
@@ -68,7 +72,7 @@ def table(reports: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     items = sum(run["items"] for run in runs)
-    twice = sum(run["twice"] for run in runs)
+    stored, twice = (sum(run[name] for run in runs) for name in ("stored", "twice"))
     faults = sum((Counter(run["faults"]) for run in runs), Counter())
     resumed = [f"{run['resumed_s']:.0f} s of {run['lease_s']:.0f} s" for run in _slowest_first(runs)]
     cells = [
@@ -77,7 +81,7 @@ def _row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
         f"{sum(1 for run in runs if run['error'])}",
         f"{items:,}",
         f"{faults.total():,}" if name == "**all**" else _listed(faults),
-        f"{100 * twice / items:.2f}%" if items else "",
+        f"{100 * twice / stored:.2f}%" if stored else "",
         f"{max(run['longest_gap_s'] for run in runs):.0f} s",
         resumed[0] if resumed else "",
     ]

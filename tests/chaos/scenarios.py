@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.chaos import kills, network, pauses, redis_faults
+from tests.chaos import combined, kills, network, pauses, redis_faults, s3_faults
 from tests.chaos.report import Report
 from tests.chaos.world import Pace, World
 
@@ -15,13 +15,23 @@ SCENARIOS: Mapping[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
         kills.nodes_killed,
+        kills.child_killed,
+        kills.killed_in_multipart,
         pauses.node_asleep,
         redis_faults.redis_killed,
         redis_faults.redis_forgets,
         redis_faults.redis_frozen,
+        redis_faults.redis_full,
         network.redis_cut_off,
         network.redis_half_open,
         network.redis_lost_for_good,
+        s3_faults.s3_slow,
+        s3_faults.s3_storm,
+        s3_faults.s3_resets,
+        s3_faults.s3_down,
+        s3_faults.s3_refuses,
+        s3_faults.s3_lies,
+        combined.all_at_once,
     )
 }
 

@@ -41,20 +41,22 @@ class Pace:
         factor: what outages last, of their full time.
         work_s: about how long the job takes when nothing happens to it.
         patience_s: how long anything is waited for before the trial has failed.
+        noise_s: what a busy machine may add to a time that is asserted: processes are started meanwhile.
     """
 
     lease_s: float
     factor: float
     work_s: float
     patience_s: float
+    noise_s: float
 
     def of(self, full_s: float, least_s: float = 0.0) -> float:
         """What ``full_s`` seconds are at this pace."""
         return max(full_s * self.factor, least_s)
 
 
-SHORT = Pace(lease_s=5, factor=1 / 15, work_s=16, patience_s=90)
-FULL = Pace(lease_s=60, factor=1, work_s=200, patience_s=600)
+SHORT = Pace(lease_s=5, factor=1 / 15, work_s=16, patience_s=90, noise_s=20)
+FULL = Pace(lease_s=60, factor=1, work_s=200, patience_s=600, noise_s=5)
 
 
 class World:
@@ -154,6 +156,7 @@ class World:
     def fault(self, what: str, times: int = 1) -> None:
         """Note what was done."""
         self.report.faults[what] += times
+        self.report.timeline.append((round(time.monotonic() - self._began_s, 1), what))
 
     def kill(self, node: Node) -> None:
         """``kill -9`` of a node with all its processes."""
@@ -166,8 +169,11 @@ class World:
         before, killed_s = self.in_hand(), time.monotonic()
         self.kill(node)
         self.until(lambda: self.taken_up(before), "what a killed node had in hand was not begun again")
-        resumed_s = time.monotonic() - killed_s
-        self.report.resumed_s = max(resumed_s, self.report.resumed_s or 0)
+        self.resumed(killed_s)
+
+    def resumed(self, killed_s: float) -> None:
+        """Note how long after a kill the work goes on, which is now."""
+        self.report.resumed_s = max(time.monotonic() - killed_s, self.report.resumed_s or 0)
 
     def in_hand(self) -> dict[int, int]:
         """How often each batch that is not counted has been begun."""
@@ -193,7 +199,7 @@ class World:
         return counts.done + counts.skipped + counts.failed
 
     def goes_on(self, share: float = 0.05) -> None:
-        """Wait until that much more is counted than is now."""
+        """Wait until that share of the items is counted beyond those that are now."""
         self.reached(min(1.0, self.done() / len(self.expected) + share))
 
     def until(self, happened: Callable[[], object], what: str, patience_s: float | None = None) -> None:
@@ -226,9 +232,11 @@ class World:
         report, seen = self.report, self.s3_proxy.seen
         report.items = len(self.expected)
         report.faults += Counter({fault: count for fault, count in seen.faults.items() if count})
-        report.twice = seen.stored_twice()
-        report.longest_gap_s = self.progress.longest_gap_s()
+        report.stored, report.twice = len(seen.stored), seen.stored_twice()
+        began_s, report.longest_gap_s = self.progress.longest_gap()
+        report.timeline.append((round(began_s - self._began_s, 1), "longest gap begins"))
         report.took_s = time.monotonic() - self._began_s
+        report.timeline.sort()
         print(report.to_json())
         return report
 
