@@ -1,5 +1,7 @@
-.PHONY: dev test check bench load
+.PHONY: dev test check bench load chaos
 VENV ?= .venv
+DURATION_S ?= 3600
+SEED ?= 1
 
 dev: ## an environment to work in
 	python3 -m venv $(VENV)
@@ -20,3 +22,6 @@ load: ## the engine at its limits, half an hour; each part runs by itself too
 	$(VENV)/bin/python benchmarks/load/large_file.py
 	$(VENV)/bin/python benchmarks/load/commits.py
 	$(VENV)/bin/python benchmarks/load/item_cost.py
+
+chaos: ## trials of faults for DURATION_S seconds, drawn by SEED; reports in chaos.jsonl
+	PYTHONPATH=. $(VENV)/bin/python -P -m tests.chaos run --duration-s $(DURATION_S) --seed $(SEED)

@@ -112,7 +112,15 @@ class StoreError(IngestError):
 
 
 class StoreUnreachable(StoreError):
-    """No answer, a broken connection, or an answer that says "later" (408, 429, 5xx)."""
+    """No answer, a broken connection, or an answer that says "later" (408, 429, 5xx).
+
+    Attributes:
+        status: the answer's HTTP status, where there was one.
+        retry_after_s: for how long the server asks to be left alone, where it says so.
+    """
+
+    status: int | None = None
+    retry_after_s: float = 0.0
 
 
 class StoreRefused(StoreError):

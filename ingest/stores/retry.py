@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,6 +25,7 @@ Answer = TypeVar("Answer")
 class RetryingStore(WrappedStore):
     """Repeats a call up to ``retries`` times, at growing random intervals, then raises the last error.
 
+    A server that says for how long it wants to be left alone (Retry-After) is, by all threads.
     ``check`` is called five times a second while it waits, and interrupts by raising. :meth:`probe` is not
     repeated: it is asked by a person who waits for the answer.
 
@@ -38,6 +40,7 @@ class RetryingStore(WrappedStore):
         self._retries = retries
         self._check = check
         self._first_wait_s = first_wait_s
+        self._left_alone_until_s = 0.0
 
     def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """See :meth:`Store.list`. A repeat goes on after the last key."""
@@ -62,9 +65,21 @@ class RetryingStore(WrappedStore):
 
     def _do(self, call: Callable[[], Answer]) -> Answer:
         try:
-            return call()
+            return self._call(call)
         except PASSING as error:
             return self._again(error, call)
+
+    def _call(self, call: Callable[[], Answer]) -> Answer:
+        left_s = self._left_alone_until_s - time.monotonic()
+        if left_s > 0:
+            self._wait(left_s * random.uniform(1.0, 1.1))
+        try:
+            return call()
+        except StoreUnreachable as error:
+            if error.retry_after_s:
+                until_s = time.monotonic() + error.retry_after_s
+                self._left_alone_until_s = max(self._left_alone_until_s, until_s)
+            raise
 
     def _again(self, error: StoreError, call: Callable[[], Answer]) -> Answer:
         failed = [error]
@@ -72,7 +87,7 @@ class RetryingStore(WrappedStore):
         def attempt() -> Answer:
             if failed:
                 raise failed.pop()
-            return call()
+            return self._call(call)
 
         retrying = Retrying(
             stop=stop_after_attempt(self._retries + 1),

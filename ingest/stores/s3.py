@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingest.config import Destination, UploadConfig
-from ingest.errors import ObjectMissing, StoreError
+from ingest.errors import ObjectMissing, StoreError, StoreUnreachable
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer, bare_etag
 from ingest.stores.multipart import Multipart
 from ingest.stores.objects import CONTROL, PIECE_BYTES, UNPROBED, ObjectStore, listed
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z0-9 !$&'()+,\-./:;=@_]*")
 """Names that obstore hands to the server as they are; in others it writes some characters as ``%`` and two digits."""
+BUSY = (429, 503)
+"""The answers of a server that may say for how long it wants to be left alone."""
 
 
 def _client(clients: S3Clients, capabilities: Capabilities) -> Client:
@@ -53,6 +55,7 @@ class S3Store(ObjectStore):
         )
         self.clients = clients
         self.multipart = Multipart(self, upload)
+        self._is_busy = False
 
     def probe(self) -> Capabilities:
         """See :meth:`Store.probe`."""
@@ -74,8 +77,19 @@ class S3Store(ObjectStore):
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
         self.check_key(key)
-        if key.isprintable():
+        if not key.isprintable():
+            return self._put_through_boto(key, body, meta, if_absent=if_absent)
+        if self._is_busy:  # boto3's errors tell for how long (Retry-After); obstore's do not
+            stored = self._put_through_boto(key, body, meta, if_absent=if_absent)
+            self._is_busy = False
+            return stored
+        try:
             return super().put(key, body, meta, if_absent=if_absent)
+        except StoreUnreachable as error:
+            self._is_busy = self._is_busy or error.status in BUSY
+            raise
+
+    def _put_through_boto(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool) -> Stored:
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent and self.capabilities.if_absent else {}
         if self.capabilities.checksum is Checksum.SHA256:
             extra["ChecksumSHA256"] = b64encode(hashlib.sha256(body).digest()).decode()

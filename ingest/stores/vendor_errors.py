@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from botocore import exceptions as boto
@@ -50,6 +52,8 @@ KEY_CODES = frozenset(
 _ABOUT_KEY = re.compile(r"object[ -]?(key|name)|\bkey (name|is too long)", re.IGNORECASE)
 """How servers say that an argument that they call invalid is the key."""
 _TOO_LONG = 414
+LONGEST_RETRY_AFTER_S = 300.0
+"""A server that asks for more is asked again all the same."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,60})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,1000})</Message>")
@@ -160,7 +164,12 @@ def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreEr
     if isinstance(error, boto.ClientError):
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         said = error.response.get("Error", {})
-        return answered(status, said.get("Code", ""), place, key, said.get("Message", ""))
+        ours = answered(status, said.get("Code", ""), place, key, said.get("Message", ""))
+        if isinstance(ours, StoreUnreachable):
+            ours.retry_after_s = retry_after_s(
+                error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            )
+        return ours
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError):
         return unreachable(place)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
@@ -192,7 +201,25 @@ def answered(
         return StoreFull(
             f"{place}: no space or quota is left ({said})", hint="free some; the work goes on by itself"
         )
-    return _named(kind, place, key, f"the server answered {said}")
+    ours = _named(kind, place, key, f"the server answered {said}")
+    if isinstance(ours, StoreUnreachable):
+        ours.status = status
+    return ours
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """For how long an answer's ``Retry-After`` asks to be left alone, at most ``LONGEST_RETRY_AFTER_S``; else 0.
+
+    A date is taken from the answer's own ``Date``: this machine's clock may be wrong.
+    """
+    text = headers.get("retry-after", "")
+    if text.isdecimal():
+        return min(float(text), LONGEST_RETRY_AFTER_S)
+    try:
+        until, now = (parsedate_to_datetime(date) for date in (text, headers.get("date", "")))
+    except ValueError:
+        return 0.0
+    return min(max((until - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER_S)
 
 
 def unreachable(place: Place) -> StoreUnreachable:

@@ -24,6 +24,7 @@ LONGEST_RUN_S = 1200
 """A run that has not come to an end by then has failed, and is ended."""
 RUN_S = 420
 """What a run takes, about: none is begun with less time left."""
+BEGIN, END = "<!-- table of trials -->", "<!-- end of the table -->"
 
 
 @click.group()
@@ -81,10 +82,19 @@ def run_many(
 
 
 @main.command("table")
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
-def show_table(file: Path) -> None:
-    """The table of a file of reports, for docs/reliability.md."""
-    click.echo(table(read(file)))
+@click.argument("file", type=click.Path(exists=True, path_type=Path), default=Path("chaos.jsonl"))
+@click.option("--into", type=click.Path(exists=True, path_type=Path), help="Put it into this page.")
+def show_table(file: Path, into: Path | None) -> None:
+    """The table of a file of reports: printed, or put between the marks in docs/reliability.md."""
+    text = table(read(file))
+    if into is None:
+        click.echo(text)
+        return
+    before, begin, rest = into.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise click.UsageError(f"{into} has no marks {BEGIN} and {END}")
+    into.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
 def _chosen(names: list[str], seed: int) -> Iterator[tuple[str, int]]:

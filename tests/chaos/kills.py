@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.chaos.report import Report
+from tests.chaos.s3_proxy import S3Faults
 from tests.chaos.world import World
 
 MIB = 1 << 20
@@ -53,9 +54,11 @@ def killed_in_multipart(world: World) -> Report:
     stored = world.s3_proxy.seen.stored
     for parts in (3, 6):
         world.until(lambda: len(stored) >= parts, "no parts are sent")  # noqa: B023
+        world.s3_proxy.faults = S3Faults(mute=True)  # so that it is not done before another node is there
         world.join().command.wait_for(lambda event: len(event.get("nodes") or ()) == 2, world.pace.patience_s)
         world.kill(world.nodes[0])
         sent, killed_s = dict(stored), time.monotonic()
+        world.s3_proxy.mend()
         world.until(lambda: len(stored) > len(sent), "no other node goes on with the file")  # noqa: B023
         world.resumed(killed_s)
         again = [place for place, times in sent.items() if stored[place] > times]

@@ -16,17 +16,21 @@ def s3_slow(world: World) -> Report:
 
 
 def s3_storm(world: World) -> Report:
-    """Most requests are answered with 503 and ``Retry-After``, or with 500."""
+    """Most requests are answered with 503 and ``Retry-After``, which is heeded; then with 500."""
     _begun(world)
-    retry_after_s = world.random.randint(2, max(2, int(world.pace.of(20))))
+    retry_after_s = world.random.randint(2, max(2, int(world.pace.of(15))))
     world.s3_proxy.faults = S3Faults(
         refused=world.random.uniform(0.5, 0.9), status=503, retry_after_s=retry_after_s
     )
-    time.sleep(world.pace.of(90, least_s=12))
+    time.sleep(world.pace.of(90, least_s=15))
     world.s3_proxy.faults = S3Faults(refused=0.5, status=500)
     time.sleep(world.pace.of(30, least_s=4))
     world.s3_proxy.mend()
-    return world.finish()
+    report = world.finish()
+    left_alone_s = min(world.s3_proxy.seen.left_alone_s)
+    report.facts |= {"Retry-After": retry_after_s, "left alone for at least": round(left_alone_s, 2)}
+    assert left_alone_s >= 0.99 * retry_after_s, report
+    return report
 
 
 def s3_resets(world: World) -> Report:

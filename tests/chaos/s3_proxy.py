@@ -67,13 +67,17 @@ class Request:
 
 @dataclass
 class Seen:
-    """What passed: for each object and part, how often the server stored it; and what faults did."""
+    """What passed: for each object and part, how often the server stored it; and what faults did.
+
+    ``left_alone_s`` are the times from a refusal that boto3 got to the same request's return: it alone is told
+    for how long to wait.
+    """
 
     stored: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     stored_s: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     refused_s: dict[str, float] = field(default_factory=dict)
-    came_again_s: list[float] = field(default_factory=list)
+    left_alone_s: list[float] = field(default_factory=list)
 
     def stored_twice(self) -> int:
         """How many objects and parts were stored beyond the first time."""
@@ -120,7 +124,8 @@ class S3Proxy(Listener):
                     await asyncio.Event().wait()
                 self._note_return(request)
                 if hit and self._is_hit(faults.refused, f"answered {faults.status}"):
-                    self.seen.refused_s[f"{request.method} {request.target}"] = time.monotonic()
+                    if faults.retry_after_s is not None and b"boto" in request.headers[b"user-agent"].lower():
+                        self.seen.refused_s[f"{request.method} {request.target}"] = time.monotonic()
                     writer.write(_refusal(faults, request.method))
                     await writer.drain()
                     continue
@@ -172,7 +177,7 @@ class S3Proxy(Listener):
     def _note_return(self, request: Request) -> None:
         refused_s = self.seen.refused_s.pop(f"{request.method} {request.target}", None)
         if refused_s is not None:
-            self.seen.came_again_s.append(time.monotonic() - refused_s)
+            self.seen.left_alone_s.append(time.monotonic() - refused_s)
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:

@@ -247,6 +247,8 @@ class World:
         client = self.s3.server.client()
         try:
             found = client.list_multipart_uploads(Bucket="data").get("Uploads", [])
+        except client.exceptions.NoSuchUpload:  # what rclone says where there never was one
+            return []
         finally:
             client.close()
         return [upload["Key"] for upload in found]
