@@ -118,7 +118,8 @@ class RestartableS3:
         command += ["--auth-key", f"{ACCESS_KEY},{secret_key}", "--addr", f"127.0.0.1:{self.port}"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, str(self.folder / "buckets")], stdout=log, stderr=log)
-        client = replace(self.server, secret_key=secret_key).client()
+        self.server = replace(self.server, secret_key=secret_key)
+        client = self.server.client()
         for _ in range(200):
             try:
                 client.list_buckets()

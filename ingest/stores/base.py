@@ -242,6 +242,10 @@ class Store(abc.ABC):
         One that is not there is no error. The default store has none.
         """
 
+    def renew_credentials(self) -> bool:
+        """Read the credentials anew, as a person may have renewed them; True where they are others now."""
+        return False
+
     def close(self) -> None:  # noqa: B027 - a default, not a duty
         """Let go of connections."""
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from ingest.errors import ChecksumMismatch, StoreError, StoreUnreachable
+from ingest.errors import ChecksumMismatch, StoreError, StoreRefused, StoreUnreachable
 from ingest.stores.base import ObjectInfo, Store, never
 from ingest.stores.wrapping import WrappedStore
 
@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 class RetryingStore(WrappedStore):
     """Repeats a call up to ``retries`` times, at growing random intervals, then raises the last error.
 
+    Where it is refused, it is repeated once if there are other credentials by now.
     A server that says for how long it wants to be left alone (Retry-After) is, by all threads.
     ``check`` is called five times a second while it waits, and interrupts by raising. :meth:`probe` is not
     repeated: it is asked by a person who waits for the answer.
@@ -74,6 +75,10 @@ class RetryingStore(WrappedStore):
         if left_s > 0:
             self._wait(left_s * random.uniform(1.0, 1.1))
         try:
+            return call()
+        except StoreRefused:
+            if not self._store.renew_credentials():
+                raise
             return call()
         except StoreUnreachable as error:
             if error.retry_after_s:

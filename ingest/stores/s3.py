@@ -199,6 +199,13 @@ class S3Store(ObjectStore):
         """See :meth:`Store.abort_upload`."""
         abort_uploads(self, key, upload_id)
 
+    def renew_credentials(self) -> bool:
+        """See :meth:`Store.renew_credentials`."""
+        if not self.clients.renew_credentials():
+            return False
+        self._client = self.clients.obstore(sha256=self.capabilities.checksum is Checksum.SHA256)
+        return True
+
     def close(self) -> None:
         """See :meth:`Store.close`."""
         self.multipart.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 CREDENTIALS_TTL = timedelta(minutes=5)
 """How long obstore keeps credentials before it asks boto3 again, which renews them in good time."""
+LOOK_AGAIN_S = 2.0
+"""How often credentials that are refused are read anew, at most."""
 READ_TIMEOUT_S = 60
 """How long boto3 waits for a socket that neither takes nor gives a byte."""
 
@@ -45,12 +48,18 @@ class S3Clients:
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
+        self._looked_s = time.monotonic()
+        self.session = self._open_session()
+        named = self.destination
+        self.place = Place(named.url, self.endpoint, named.profile)
+
+    def _open_session(self) -> boto3.Session:
         named = self.destination
         place = Place(named.url, named.endpoint_url, named.profile)
         try:
             core = botocore.session.Session(profile=named.profile)
-            self.session = boto3.Session(botocore_session=core, region_name=named.region)
-            credentials = self.session.get_credentials()
+            session = boto3.Session(botocore_session=core, region_name=named.region)
+            credentials = session.get_credentials()
             self._ca_bundle = core.get_config_variable("ca_bundle")
         except ProfileNotFound:
             raise StoreRefused(
@@ -64,7 +73,27 @@ class S3Clients:
                 f"{place}: no credentials were found",
                 hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a destination.profile",
             )
-        self.place = Place(named.url, self.endpoint, named.profile)
+        return session
+
+    def renew_credentials(self) -> bool:
+        """Read the credentials anew, every few seconds at most; True where they are others now.
+
+        boto3 renews by itself what it got for a while only. A key in a file it reads once, whatever a person
+        writes there later.
+        """
+        with self._lock:
+            if time.monotonic() - self._looked_s < LOOK_AGAIN_S:
+                return False
+            self._looked_s = time.monotonic()
+            try:
+                session = self._open_session()
+                if _key_of(session) == _key_of(self.session):
+                    return False
+            except (BotoCoreError, StoreRefused):
+                return False
+            self.session = session
+            self.__dict__.pop("_boto", None)
+            return True
 
     @cached_property
     def endpoint(self) -> str | None:
@@ -167,3 +196,9 @@ class S3Clients:
             credential_provider=Boto3CredentialProvider(self.session, ttl=CREDENTIALS_TTL),
             **named,
         )
+
+
+def _key_of(session: boto3.Session) -> object:
+    """What tells one set of credentials from another."""
+    credentials = session.get_credentials()
+    return credentials and credentials.get_frozen_credentials()

@@ -81,6 +81,10 @@ class WrappedStore(Store):
         """See :meth:`Store.abort_upload`."""
         self._do(lambda: self._store.abort_upload(key, upload_id))
 
+    def renew_credentials(self) -> bool:
+        """See :meth:`Store.renew_credentials`."""
+        return self._store.renew_credentials()
+
     def close(self) -> None:
         """See :meth:`Store.close`."""
         self._store.close()

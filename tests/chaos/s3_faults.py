@@ -8,6 +8,8 @@ from tests.chaos.report import Report
 from tests.chaos.s3_proxy import S3Faults
 from tests.chaos.world import World
 
+OTHER_SECRET = "another-secret-key-than-the-nodes-have"  # a test server's
+
 
 def s3_slow(world: World) -> Report:
     """Every answer takes seconds, and bodies trickle."""
@@ -56,19 +58,30 @@ def s3_down(world: World) -> Report:
 
 def s3_refuses(world: World) -> Report:
     """The store takes the nodes' credentials for wrong ones from the middle on, until they are valid again."""
+    _refused(world)
+    world.s3.stop()
+    world.s3.start()
+    return world.finish()
+
+
+def s3_key_renewed(world: World) -> Report:
+    """The nodes' key is replaced at the store, and after a while in their credentials file, too."""
+    _refused(world)
+    world.write_secret(OTHER_SECRET)
+    return world.finish()
+
+
+def _refused(world: World) -> None:
     _begun(world)
     world.s3.stop()
-    world.s3.start(secret_key="another-secret-key-than-the-nodes-have")
+    world.s3.start(secret_key=OTHER_SECRET)
     world.fault("credentials refused")
     world.nodes[0].command.wait_for(
         lambda event: "refused" in (event.get("pause") or ""), world.pace.patience_s
     )
-    reached = world.done()
+    stored = len(world.s3_proxy.seen.stored)
     time.sleep(world.pace.of(60))
-    assert world.done() <= reached + 2 * 20, "it went on without credentials"
-    world.s3.stop()
-    world.s3.start()
-    return world.finish()
+    assert len(world.s3_proxy.seen.stored) == stored, "it went on without credentials"
 
 
 def s3_lies(world: World) -> Report:

@@ -30,6 +30,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         s3_faults.s3_resets,
         s3_faults.s3_down,
         s3_faults.s3_refuses,
+        s3_faults.s3_key_renewed,
         s3_faults.s3_lies,
         combined.all_at_once,
     )

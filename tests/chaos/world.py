@@ -75,12 +75,11 @@ class World:
 
     def __enter__(self) -> Self:
         environment = {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "credentials"),
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+        self.write_secret(SECRET_KEY)
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
         self._stack.callback(_restore, before)
@@ -96,6 +95,17 @@ class World:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    def write_secret(self, secret_key: str) -> None:
+        """Write the file that the nodes take their credentials from."""
+        lines = (
+            "[default]",
+            f"aws_access_key_id = {ACCESS_KEY}",
+            f"aws_secret_access_key = {secret_key}",
+            "",
+        )
+        (self.folder / "new").write_text("\n".join(lines))
+        (self.folder / "new").rename(self.folder / "credentials")
 
     # Before
 

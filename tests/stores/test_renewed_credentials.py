@@ -1,0 +1,73 @@
+"""Credentials that a person renews in their file are found by a store that is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import StoreRefused
+from ingest.stores import s3_clients
+from ingest.stores.open import open_store
+from ingest.stores.retry import RetryingStore
+from tests.s3_servers import S3Server, s3_destination
+from tests.stores.helpers import MIB, UPLOAD, keys, large_file, meta_of, probed, put
+
+Write = Callable[[str], None]
+
+
+@pytest.fixture
+def write_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rclone_s3: S3Server) -> Write:
+    """Writes a secret key into the file that credentials are taken from."""
+    monkeypatch.setattr(s3_clients, "LOOK_AGAIN_S", 0.0)
+    file = tmp_path / "credentials"
+
+    def write(secret_key: str) -> None:
+        key = rclone_s3.access_key
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret_key}\n")
+
+    return write
+
+
+@pytest.fixture
+def store(
+    write_secret: Write, tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> RetryingStore:
+    """A store that was opened with credentials which the server refuses."""
+    write_secret(rclone_s3.secret_key)
+    destination = s3_destination(rclone_s3, monkeypatch)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    found = probed(destination).capabilities
+    write_secret("one-that-has-been-replaced")
+    opened = RetryingStore(open_store(destination, UPLOAD, found), 2, first_wait_s=0.01)
+    with pytest.raises(StoreRefused):
+        put(opened, "key")
+    return opened
+
+
+def test_a_put_goes_through(store: RetryingStore, write_secret: Write, rclone_s3: S3Server) -> None:
+    write_secret(rclone_s3.secret_key)
+
+    put(store, "key")
+
+    assert keys(store) == ["key"]
+
+
+def test_a_large_file_goes_through(
+    store: RetryingStore, write_secret: Write, rclone_s3: S3Server, tmp_path: Path
+) -> None:
+    write_secret(rclone_s3.secret_key)
+    path, body = large_file(tmp_path, 11 * MIB)
+
+    store.put_file("large", path, meta_of(body))
+
+    assert store.read_bytes("large") == body
+
+
+def test_the_same_credentials_are_no_reason_to_try_again(store: RetryingStore) -> None:
+    assert not store.renew_credentials()
+    with pytest.raises(StoreRefused):
+        put(store, "key")
