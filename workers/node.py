@@ -29,6 +29,7 @@ from ingest.workers.events import GatherEvents
 from ingest.workers.guard import Bounds, Guard
 from ingest.workers.hands import Hands
 from ingest.workers.leases import GiveBack, RenewLeases, presence_step
+from ingest.workers.patience import patiently
 from ingest.workers.tasks import register_task
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,10 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     """Work on a job until told to stop (SIGTERM: finish the batches in hand; SIGQUIT: at once).
 
     Raises:
-        JobNotFound, RedisError: before it has begun.
+        JobNotFound, RedisError: before it has begun; a Redis that is away just then is waited for.
     """
-    job = Job(job_id, settings)
+    threading.Thread(target=_stop_when_left_alone, name="stdin", daemon=True).start()
+    job = patiently(lambda: Job(job_id, settings), settings.redis_patience_s)
     lease_s = job.config.queue.lease_s
     app = make_app(job.ledger.url, job_id, lease_s)
     hands = Hands()
@@ -54,7 +56,6 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     app.steps["consumer"].update([GatherEvents, GiveBack, presence_step(job.presence, node, facts)])
     leases = RenewLeases(job.ledger, lease_s)
     leases.start()
-    threading.Thread(target=_stop_when_left_alone, name="stdin", daemon=True).start()
     worker = app.Worker(
         hostname=f"ingest@{node}",
         concurrency=processes,

@@ -16,7 +16,6 @@ from tests.chaos.world import World
 def _node_killed(world: World, victim: Node) -> Iterator[None]:
     world.kill(victim)
     yield
-    world.join()
 
 
 @contextmanager
@@ -92,6 +91,7 @@ def _s3_faults(world: World, victim: Node) -> Iterator[None]:
 
 Fault = Callable[[World, Node], AbstractContextManager[None]]
 
+NODES = 3
 ON_NODES: tuple[Fault, ...] = (_node_killed, _node_asleep, _node_cut_off, _node_half_open)
 ON_REDIS: tuple[Fault, ...] = (_redis_killed, _redis_forgetful, _redis_frozen)
 ON_S3: tuple[Fault, ...] = (_s3_down, _s3_faults)
@@ -99,7 +99,7 @@ ON_S3: tuple[Fault, ...] = (_s3_down, _s3_faults)
 
 def all_at_once(world: World) -> Report:
     """Again and again one fault of a node, one of Redis and one of the store, at once, in random order and length."""
-    world.files(nodes=3, work_s=2 * world.pace.work_s)
+    world.files(NODES, work_s=2 * world.pace.work_s)
     world.create()
     world.join()
     world.join()
@@ -113,5 +113,7 @@ def all_at_once(world: World) -> Report:
                 stack.enter_context(fault(world, world.random.choice(world.nodes)))
                 time.sleep(world.random.uniform(0, world.pace.of(15, least_s=1)))
             time.sleep(world.random.uniform(0, world.pace.of(60)))
+        while len(world.nodes) < NODES:
+            world.join().command.wait_for(lambda event: event["event"] == "joined", world.pace.patience_s)
         world.goes_on(0.1)
     return world.finish()
