@@ -203,7 +203,7 @@ class S3Store(ObjectStore):
         """See :meth:`Store.renew_credentials`."""
         if not self.clients.renew_credentials():
             return False
-        self._client = self.clients.obstore(sha256=self.capabilities.checksum is Checksum.SHA256)
+        self._client = _client(self.clients, self.capabilities)
         return True
 
     def close(self) -> None:
