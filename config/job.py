@@ -145,7 +145,8 @@ class Destination(Strict):
     profile: str | None = Field(default=None, description="Name of an AWS profile on each node; never a key.")
     key: KeyTemplate | None = Field(
         default=None,
-        description="Template for keys. Default: `{path}` for files, `{resolution}/{z}/{y}_{x}{suffix}` "
+        description="Template for keys. Default: the tile processor's own where it has one, else `{path}` for "
+        "files and `{resolution}/{z}/{y}_{x}{suffix}` "
         "for tiles (with `{t}/` before it where there are several time points).",
     )
     on_existing: Literal["skip", "overwrite", "fail"] = Field(

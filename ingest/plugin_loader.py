@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
-from ingest.config import FilesJob, JobConfig, ProcessorConfig, Settings, parse_model
+from ingest.config import FilesJob, JobConfig, KeyTemplate, ProcessorConfig, Settings, parse_model
 from ingest.errors import PluginError, did_you_mean
 from ingest.processors import Finisher, JobContext, Params, PathProcessor, TileProcessor
 
@@ -171,7 +171,16 @@ def resolve_processors(config: JobConfig, settings: Settings, base_dir: Path | N
             resolved("finisher", finisher, f"finishers.{i}") for i, finisher in enumerate(config.finishers)
         ),
     }
-    return config.model_copy(update=update)
+    return _with_default_key(config.model_copy(update=update), settings)
+
+
+def _with_default_key(config: JobConfig, settings: Settings) -> JobConfig:
+    """``config`` with its tile processor's own key template, where it has none and the processor does."""
+    default = getattr(load_class("tile", config.tile_processor.class_, settings), "default_key", None)
+    if default is None or config.destination.key is not None:
+        return config
+    destination = config.destination.model_copy(update={"key": KeyTemplate(default)})
+    return config.model_copy(update={"destination": destination})
 
 
 def load_processors(config: JobConfig, context: JobContext, settings: Settings) -> Processors:

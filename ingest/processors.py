@@ -222,11 +222,13 @@ class TileProcessor(abc.ABC, Generic[ParamsT]):
         key_fields: fields that its uploads bring for the key template, beside those of the item, and what
             each stands for.
         uses_neighbours: it reads ``source.previous`` and ``source.following``.
+        default_key: the key template where the config has none; None for the job's own default.
     """
 
     Params: ClassVar[type[Params]] = Params
     key_fields: ClassVar[Mapping[str, str]] = {}
     uses_neighbours: ClassVar[bool] = False
+    default_key: ClassVar[str | None] = None
 
     def __init__(self, params: ParamsT, context: JobContext) -> None:
         self.params = params
