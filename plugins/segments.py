@@ -1,0 +1,217 @@
+"""A recording cut on the absolute UTC grid, and across the files that follow one another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.errors import ItemError
+from ingest.plugins.miniseed import SAME_RATE, SECOND_NS, Recording, Run
+
+_EXACT = 1e-4
+"""Of a sample: what the rounding of times amounts to, and less than their own exactness."""
+
+Neighbour = Callable[[], AbstractContextManager[Path]]
+
+
+@dataclass(slots=True)
+class Segment:
+    """One cell of the grid, and what was recorded in it.
+
+    Attributes:
+        channel_id: ``NET.STA.LOC.CHA``.
+        sample_rate_hz: from the headers.
+        start_ns: when the cell begins, in nanoseconds since 1970 UTC; a multiple of its length.
+        samples: how many whole samples the cell takes.
+        pieces: what is there, each with the place of its first sample; in order, without overlaps.
+        overlap_samples: how many came twice; the first in time was taken.
+        partial: why a part is missing that another file may have; empty where none is.
+    """
+
+    channel_id: str
+    sample_rate_hz: float
+    start_ns: int
+    samples: int
+    pieces: list[tuple[int, NDArray[Any]]] = field(default_factory=list)
+    overlap_samples: int = 0
+    partial: str = ""
+
+    @property
+    def gap_fraction(self) -> float:
+        """The share that is missing: 0 to 1."""
+        return 1 - sum(len(piece) for _, piece in self.pieces) / self.samples
+
+    def add(self, place: int, samples: NDArray[Any]) -> None:
+        """Put samples at a place at or after the latest; what is outside the cell or there already is cut off."""
+        filled = self.pieces[-1][0] + len(self.pieces[-1][1]) if self.pieces else 0
+        twice = min(max(0, filled - place), len(samples)) if self.pieces else 0
+        self.overlap_samples += twice
+        skipped = max(twice, -place)
+        place, samples = place + skipped, samples[skipped : max(skipped, self.samples - place)]
+        if not len(samples):
+            return
+        if self.pieces and place == filled:
+            begin, before = self.pieces.pop()
+            place, samples = begin, np.concatenate((before, samples))
+        self.pieces.append((place, samples))
+
+
+class Cutter:
+    """Cuts one file into segments.
+
+    A segment belongs to the first file that has a sample in it; it is filled up from the file that follows, and
+    marked partial where that is not to be had. Only cells with data are visited, however long a gap is.
+
+    Args:
+        recording: the file.
+        segment_ns: the length of a cell.
+        previous, following: open the neighbouring files, where there are any.
+    """
+
+    def __init__(
+        self, recording: Recording, segment_ns: int, previous: Neighbour | None, following: Neighbour | None
+    ) -> None:
+        self._recording = recording
+        self._segment_ns = segment_ns
+        self._previous = previous
+        self._following = following
+        self._open = ExitStack()
+        self._next: Recording | str | None = None
+
+    def __enter__(self) -> Cutter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def empty_cells(self, channel_id: str) -> int:
+        """How many cells between the first and the last of a channel hold nothing."""
+        runs = self._recording.channels()[channel_id]
+        cells = sum(1 for _ in self._cells(runs))
+        return max(self._last_cell(run) for run in runs) - self._first_cell(runs[0]) + 1 - cells
+
+    def segments(self) -> Iterator[Segment]:
+        """The file's own segments, channel by channel, in the order of time.
+
+        Raises:
+            ItemError: a record of this file is corrupt.
+        """
+        for runs in self._recording.channels().values():
+            yield from self._channel(runs)
+
+    def _channel(self, runs: list[Run]) -> Iterator[Segment]:
+        last_cell = max(map(self._last_cell, runs))
+        first_cell, oldest = self._first_cell(runs[0]), 0
+        for cell in self._cells(runs):
+            segment = self._empty(runs[0], cell)
+            if cell == first_cell and not self._is_ours(runs[0], segment):
+                continue
+            while self._last_cell(runs[oldest]) < cell:
+                oldest += 1
+            for run in runs[oldest:]:
+                if self._first_cell(run) > cell:
+                    break
+                self._take(segment, self._recording, run)
+            if cell == last_cell:
+                self._fill_up(segment)
+            if segment.pieces:
+                yield segment
+
+    def _empty(self, run: Run, cell: int) -> Segment:
+        samples = math.floor(self._segment_ns * run.sample_rate_hz / SECOND_NS + _EXACT)
+        return Segment(run.channel_id, run.sample_rate_hz, cell * self._segment_ns, samples)
+
+    def _first_cell(self, run: Run) -> int:
+        return run.start_ns // self._segment_ns
+
+    def _last_cell(self, run: Run) -> int:
+        return (run.end_ns - round(SECOND_NS / run.sample_rate_hz)) // self._segment_ns
+
+    def _cells(self, runs: list[Run]) -> Iterator[int]:
+        """The numbers of the cells with data, in order."""
+        done = self._first_cell(runs[0]) - 1
+        for run in runs:
+            last = self._last_cell(run)
+            yield from range(max(done + 1, self._first_cell(run)), last + 1)
+            done = max(done, last)
+
+    def _take(self, segment: Segment, recording: Recording, run: Run) -> None:
+        """Put what a run has of a segment into it."""
+        ahead = (segment.start_ns - run.start_ns) * run.sample_rate_hz / SECOND_NS
+        start = max(0, math.ceil(ahead - _EXACT))
+        stop = min(run.samples, start + segment.samples)
+        if start < stop:
+            segment.add(round(start - ahead) if start == 0 else 0, recording.read(run, start, stop))
+
+    def _is_ours(self, run: Run, segment: Segment) -> bool:
+        """Whether no file before this one has a sample in our first segment."""
+        missing = (run.start_ns - segment.start_ns) * run.sample_rate_hz / SECOND_NS
+        if missing < 1 - _EXACT:
+            return True
+        if self._previous is None:
+            segment.partial = "its file begins within it, and none comes before"
+            return True
+        try:
+            with self._previous() as path:
+                before = Recording(path).channels().get(run.channel_id, [])
+        except ItemError as error:
+            segment.partial = f"its file begins within it, and the one before cannot be read: {error.what}"
+            return True
+        cell = self._first_cell(run)
+        return not any(self._first_cell(one) <= cell <= self._last_cell(one) for one in before)
+
+    def _fill_up(self, segment: Segment) -> None:
+        """Take the end of our last segment from the file that follows."""
+        place, piece = segment.pieces[-1] if segment.pieces else (0, ())
+        if place + len(piece) >= segment.samples:
+            return
+        following = self._open_following()
+        if isinstance(following, str):
+            self._mark(segment, f"its file ends within it, and {following}")
+            return
+        cell = segment.start_ns // self._segment_ns
+        runs = following.channels().get(segment.channel_id, [])
+        if (
+            runs
+            and max(map(self._last_cell, runs)) <= cell
+            and max(run.end_ns for run in runs) < self._end_ns(segment)
+        ):
+            self._mark(segment, "its file and the one that follows end within it")
+        for run in runs:
+            if self._first_cell(run) > cell:
+                break
+            if abs(run.sample_rate_hz / segment.sample_rate_hz - 1) >= SAME_RATE:
+                self._mark(
+                    segment, f"the file that follows has another sample rate: {run.sample_rate_hz:g} Hz"
+                )
+                return
+            try:
+                self._take(segment, following, run)
+            except ItemError as error:
+                self._mark(segment, f"the file that follows cannot be read: {error.what}")
+                return
+
+    def _end_ns(self, segment: Segment) -> int:
+        return segment.start_ns + self._segment_ns - round(SECOND_NS / segment.sample_rate_hz)
+
+    def _mark(self, segment: Segment, why: str) -> None:
+        segment.partial = f"{segment.partial}; {why}" if segment.partial else why
+
+    def _open_following(self) -> Recording | str:
+        """The file that follows, or why there is none; opened once."""
+        if self._next is None:
+            if self._following is None:
+                self._next = "none follows"
+            else:
+                try:
+                    self._next = Recording(self._open.enter_context(self._following()))
+                except ItemError as error:
+                    self._next = f"the one that follows cannot be read: {error.what}"
+        return self._next
