@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from ingest.errors import SourceUnreadable
+from ingest.plugins.clip import Bits, ClipFormat, ClipMaker
+from tests.plugins.hydrophone import tone
+
+Samples = NDArray[Any]
+
+
+def read(body: bytes, bits: int) -> tuple[Samples, int, str]:
+    samples, rate_hz = soundfile.read(io.BytesIO(body), dtype="int32")
+    return samples >> (32 - bits), rate_hz, soundfile.info(io.BytesIO(body)).subtype
+
+
+def extremes(bits: int) -> Samples:
+    """Random numbers over all that so many bits can hold, both ends among them."""
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+    random = np.random.default_rng(bits)
+    return np.concatenate(([low, high, 0, 1, -1], random.integers(low, high, 5000))).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    ("format_", "bits"), [("wav", 16), ("wav", 24), ("wav", 32), ("flac", 16), ("flac", 24)]
+)
+def test_counts_come_back_to_the_last_bit(format_: ClipFormat, bits: Bits) -> None:
+    samples = extremes(bits)
+    body, how = ClipMaker(format_, bits, "counts").make([(0, samples)], len(samples), 64_000.0)
+    back, rate_hz, subtype = read(body, bits)
+    assert (back == samples).all()
+    assert (rate_hz, subtype, how) == (64_000, f"PCM_{bits}", "counts")
+
+
+@pytest.mark.parametrize(("format_", "bits"), [("wav", 16), ("flac", 24), ("wav", 24)])
+@pytest.mark.parametrize("number", [1, -1])
+def test_counts_that_do_not_fit_are_refused(format_: ClipFormat, bits: Bits, number: int) -> None:
+    largest = (1 << bits - 1) - 1 if number == 1 else -(1 << bits - 1)
+    samples = np.array([0, largest + number], np.int32)
+    with pytest.raises(SourceUnreadable, match=f"{bits} bits hold"):
+        ClipMaker(format_, bits, "counts").make([(0, samples)], 2, 64_000.0)
+
+
+def test_a_gap_is_silence() -> None:
+    pieces = [(10, np.arange(1, 11, dtype=np.int32)), (30, np.arange(5, 10, dtype=np.int32))]
+    back, _, _ = read(ClipMaker("wav", 16, "counts").make(pieces, 40, 64_000.0)[0], 16)
+    assert back.tolist() == [0] * 10 + list(range(1, 11)) + [0] * 10 + list(range(5, 10)) + [0] * 5
+
+
+def test_a_factor_and_normalising() -> None:
+    samples = np.array([100, -400, 200], np.int32)
+    body, how = ClipMaker("wav", 16, 2.5).make([(0, samples)], 3, 64_000.0)
+    assert (read(body, 16)[0].tolist(), how) == ([250, -1000, 500], "x 2.5")
+    body, how = ClipMaker("wav", 16, "normalised").make([(0, samples)], 3, 64_000.0)
+    assert (read(body, 16)[0].tolist(), how) == ([8192, -32767, 16384], "normalised, x 81.9175")
+    silence, how = ClipMaker("wav", 16, "normalised").make([(0, samples * 0)], 3, 64_000.0)
+    assert (read(silence, 16)[0].tolist(), how) == ([0, 0, 0], "counts")
+
+
+def test_resampling_keeps_the_tone_and_the_gap() -> None:
+    sound = tone(0.5, 1000, 5000)
+    maker = ClipMaker("wav", 24, "counts", rate_hz=16_000)
+    body, how = maker.make([(0, sound), (48_000, sound[:16_000])], 64_000, 64_000.0)
+    back, rate_hz, _ = read(body, 24)
+    assert (len(back), rate_hz, how) == (16_000, 16_000, "resampled from 64000 Hz; counts")
+    assert not back[8000:12_000].any()
+    expected = tone(0.5, 1000, 5000, 16_000)
+    assert np.abs(back[100:7900] - expected[100:7900]).max() < 30
+    with pytest.raises(SourceUnreadable, match="whole number of Hz"):
+        ClipMaker("wav", 16, "counts").make([(0, sound)], len(sound), 62.5)
