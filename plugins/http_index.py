@@ -26,7 +26,7 @@ from ingest.processors import JobContext, Params, ParamsT, PathProcessor
 _SAFE = "!$&'()*+,;=:@~"
 
 
-def base_url(url: str) -> str:
+def root_url(url: str) -> str:
     """``url`` as the root of a source: http or https, without secrets, with a slash at its end.
 
     Raises:
@@ -183,7 +183,7 @@ class HttpIndexParams(WebParams):
         "a file while the job is listed. Without, they are not known before it is downloaded.",
     )
 
-    _base_url = field_validator("url")(base_url)
+    _root_url = field_validator("url")(root_url)
 
 
 class HttpIndex(WebFiles[HttpIndexParams]):

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -225,8 +225,19 @@ class _Run:
         for neighbour in processors.path.neighbours(item):
             yield partial(self._open, neighbour) if neighbour else None
 
-    def _open(self, item: Item) -> AbstractContextManager[Path]:
-        return self._kit.processors.path.open(self._kit.processors.path.path(item))
+    @contextmanager
+    def _open(self, item: Item) -> Iterator[Path]:
+        """A neighbour's file. While the whole source is away it is waited for, or what is made would depend on it."""
+        processor = self._kit.processors.path
+        with ExitStack() as opened:
+            while True:
+                try:
+                    path = opened.enter_context(processor.open(processor.path(item)))
+                    break
+                except (SourceMissing, SourceUnreadable):
+                    if not self._waited_for_sources():
+                        raise
+            yield path
 
     def _send(
         self,

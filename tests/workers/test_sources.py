@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from ingest.workers import batch
 from ingest.workers.batch import do_batch
 from tests.workers.making import bench
 
 PLUGINS = '''
 from typing import ClassVar
-from ingest.errors import SourceMissing
+from ingest.errors import ConfigError, SourceMissing
 from ingest.plugins.files import Folder
 from ingest.processors import TileProcessor, Upload
 
@@ -29,6 +30,21 @@ class Start(TileProcessor):
         assert source.facts["start"] == "unknown"
         assert source.previous is None and source.following is None
         yield Upload(source.path, "a/b", metadata={"start": "known"})
+
+class Away(Folder):
+    """A folder that goes away while a neighbour is wanted, and comes back after a while."""
+    gone = 0
+
+    def open(self, path):
+        if path.endswith("/b") and self.gone == 0:
+            self.gone = 3
+            raise SourceMissing("gone")
+        return super().open(path)
+
+    def check(self):
+        if self.gone > 1:
+            self.gone -= 1
+            raise ConfigError("the drive is away")
 
 class Around(TileProcessor):
     """Three files in one."""
@@ -89,3 +105,16 @@ def test_neighbours_are_those_of_the_folder_that_are_listed(tmp_path: Path) -> N
             "d/1": b"-12",
             "d/2": b"12-",
         }
+
+
+def test_a_neighbour_of_a_source_that_is_away_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "SOURCE_WAIT_S", 0.01)
+    with bench(tmp_path, **processor(tmp_path, path="own_sources.Away", tile="own_sources.Around")) as made:
+        made.put("a", b"a")
+        made.put("b", b"b")
+        result = do_batch(made.batch(), made.kit)
+
+    assert result.failures == {}
+    assert made.objects()["a"] == b"-ab", "a result would depend on whether the source was away"
