@@ -15,7 +15,7 @@ from tests.s3_servers import S3Server, use_credentials
 from tests.web_servers import nginx_index
 
 EXAMPLES = Path(__file__).parent.parent.parent / "config" / "examples"
-ELSEWHERE = ("hydrophone_files.json", "s3.json", "web_folder.json")
+ELSEWHERE = ("hydrophone.json", "s3.json", "web_folder.json")
 LOCAL = sorted(path.name for path in EXAMPLES.glob("*.json") if path.name not in ELSEWHERE)
 
 
@@ -74,7 +74,7 @@ def test_the_example_of_a_web_folder_completes(tmp_path: Path, redis_url: str) -
     assert dict(row["metadata"])["source_sha256"] == row["sha256"]
 
 
-def test_the_example_of_a_hydrophones_files_completes(tmp_path: Path, redis_url: str) -> None:
+def test_the_example_of_a_hydrophone_keeps_files_as_they_are(tmp_path: Path, redis_url: str) -> None:
     folder = "CE02SHBP/LJ01D/HYDBBA106/2019/01/12"
     with nginx_index(tmp_path) as web:
         for name in (
@@ -85,7 +85,9 @@ def test_the_example_of_a_hydrophones_files_completes(tmp_path: Path, redis_url:
             (web.root / folder / name).write_text(name)
 
         base = f"path_processor.params.base_url={web.url}"
-        job = create(EXAMPLES / "hydrophone_files.json", "--to", str(tmp_path / "stored"), "--set", base)
+        as_they_are = ("--set", 'tile_processor={"class": "file"}', "--set", "finishers=[]")
+        example = EXAMPLES / "hydrophone.json"
+        job = create(example, "--to", str(tmp_path / "stored"), "--set", base, *as_they_are)
 
     assert job.status().state is State.COMPLETE
     assert len(files_below(tmp_path / "stored" / folder)) == 2

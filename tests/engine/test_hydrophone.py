@@ -1,0 +1,145 @@
+"""A synthetic stretch of a hydrophone's day: from nginx to pictures, clips and a gallery, by nodes that die."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from obspy import UTCDateTime
+
+from ingest.job import Job
+from ingest.ledger import State
+from ingest.manifest import read_manifest
+from tests.cluster import Command, finished
+from tests.engine.making import bucket_of, create, data, files_below, last_job, objects, s3_folder, until
+from tests.plugins.hydrophone import RATE_HZ, sea, trace, write
+from tests.s3_servers import S3Server
+from tests.web_servers import NginxIndex, nginx_index
+
+EXAMPLE = Path(__file__).parent.parent.parent / "config" / "examples" / "hydrophone.json"
+DAY = "CE02SHBP/LJ01D/11-HYDBBA106/2019/01/12"
+FILES, FILE_S = 6, 12
+SEGMENTS = 15
+SLOW = "limit_rate 2m;"  # so that a node is killed in the middle of it
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxIndex]:
+    """Files of 12 s that follow each other, and begin and end within segments of 5 s."""
+    with nginx_index(tmp_path_factory.mktemp("ooi"), more=SLOW) as server:
+        begin = UTCDateTime("2019-01-12T15:10:02.5Z")
+        for number in range(FILES):
+            start = begin + number * FILE_S
+            name = f"OO-HYEA2--YDH-{start.strftime('%Y-%m-%dT%H:%M:%S.%f')}.mseed"
+            write(server.root / DAY / name, trace(sea(FILE_S, seed=number), str(start)))
+        yield server
+
+
+def sets(web: NginxIndex, **changes: Any) -> list[str]:
+    given = {
+        "path_processor.params.base_url": web.url,
+        "queue.batch_items": 1,
+        "queue.lease_s": 3,
+        **changes,
+    }
+    return [word for place, value in given.items() for word in ("--set", f"{place}={json.dumps(value)}")]
+
+
+def rows(job: Job) -> list[tuple[Any, ...]]:
+    """What the manifest says of each object but who stored it when."""
+    names = ("item", "source", "key", "sha256", "stored_bytes", "content_type")
+    found = read_manifest(job.store, job.job_id, job.settings.scratch)
+    return sorted((*(row[name] for name in names), tuple(sorted(row["metadata"]))) for row in found)
+
+
+def shared(web: NginxIndex, *changes: str) -> Job:
+    """A job that three nodes share, one of which is killed when it has something in hand."""
+    detached = Command("create", str(EXAMPLE), "--yes", "--detach", "--json", *changes)
+    with detached:
+        assert detached.exit_code() == 0, detached.errors
+    job = last_job()
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(Command("join", "-j", job.job_id, "-p", "1", "--json")) for _ in range(3)
+        ]
+        until(lambda: all_are_there(job))
+        job.presence.go_on()
+        until(lambda: victims(job, nodes))
+        victims(job, nodes)[0].kill()
+        assert finished(job.status().to_dict()) < FILES, "it was killed too late to prove anything"
+        for node in nodes:
+            assert node.process.returncode is not None or node.exit_code() == 0, node.errors
+    return job
+
+
+def all_are_there(job: Job) -> bool:
+    """Whether three nodes are; until then they wait for each other."""
+    job.presence.pause("three nodes are to share it", "the test")
+    return len(job.presence.nodes()) == 3
+
+
+def victims(job: Job, nodes: list[Command]) -> list[Command]:
+    """The nodes that have something in hand."""
+    names = [node.node for node in job.presence.nodes() if node.in_hand]
+    return [node for node in nodes if any(f"-{node.process.pid}-" in name for name in names)]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_a_node_that_dies_changes_nothing_in_the_result(
+    where: str,
+    web: NginxIndex,
+    redis_url: str,
+    rclone_s3: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quiet = create(EXAMPLE, "--to", str(tmp_path / "quiet"), *sets(web))
+    expected = files_below(tmp_path / "quiet")
+    if where == "disk":
+        job = shared(web, "--to", str(tmp_path / "stored"), *sets(web))
+        stored: Mapping[str, bytes] = files_below(tmp_path / "stored")
+    else:
+        destination = s3_folder(rclone_s3, monkeypatch)
+        job = shared(web, *sets(web, destination=destination))
+        stored = data(objects(rclone_s3, bucket_of(destination)))
+
+    status = job.status()
+    assert status.state is State.COMPLETE
+    assert (status.counts.done + status.counts.skipped, status.counts.failed) == (FILES, 0)
+    assert sorted(stored) == sorted(expected)
+    assert [key for key in expected if stored[key] != expected[key] and "index" not in key] == []
+    assert rows(job) == rows(quiet)
+    check_result(stored, web)
+    check_facts(job, web)
+
+
+def check_result(stored: Mapping[str, bytes], web: NginxIndex) -> None:
+    """Pictures, clips, the list and the gallery are there, in whaledr's layout."""
+    pictures = sorted(key for key in stored if key.endswith(".png"))
+    assert len(pictures) == SEGMENTS
+    assert pictures[0] == "spectrograms/HYDBBA106/2019_01_12/OO_HYEA2__YDH_2019_01_12T15_10_00_000.png"
+    assert all(stored[key].startswith(b"\x89PNG") for key in pictures)
+    clips = [key.removesuffix(".png") + ".wav" for key in pictures]
+    assert all(stored[key].startswith(b"RIFF") for key in clips)
+    assert {len(stored[key]) for key in clips} == {44 + 2 * 5 * RATE_HZ}
+    listed = json.loads(stored["whalemanifest.json"])
+    assert sorted(listed) == [key.removesuffix(".png").replace("/", "___") for key in pictures]
+    assert b"<html" in stored["index.html"]
+
+
+def check_facts(job: Job, web: NginxIndex) -> None:
+    """Segments that cross files are whole, but at both ends; each row names its source's checksum."""
+    found = list(read_manifest(job.store, job.job_id, job.settings.scratch))
+    assert len(found) == 2 * SEGMENTS
+    partial = {dict(row["metadata"])["start"] for row in found if "partial" in dict(row["metadata"])}
+    assert partial == {"2019-01-12T15:10:00.000000Z", "2019-01-12T15:11:10.000000Z"}
+    for row in found:
+        metadata = dict(row["metadata"])
+        assert row["source"] == f"{web.url}{row['item']}"
+        assert {"source_sha256", "source_etag", "source_last_modified", "start"} < metadata.keys()
+        assert (float(metadata["gap_fraction"]) > 0) == ("partial" in metadata)
