@@ -61,6 +61,12 @@ def figure_png(pixels: Indices, axes: Axes, limits: Limits, labels: Labels, colo
     return png(frame, _palette(colour_map))
 
 
+def plot_box(axes: Axes) -> tuple[float, float, float, float]:
+    """Where in a figure the picture itself lies: left, top, right and bottom, as shares of the figure's size."""
+    width, height = _LEFT + axes.width + _RIGHT, _TOP + axes.height + _BOTTOM
+    return _LEFT / width, _TOP / height, (_LEFT + axes.width) / width, (_TOP + axes.height) / height
+
+
 @cache
 def _palette(colour_map: ColourMap) -> Palette:
     ink = [round(255 * (_BLACK - index) / (_BLACK - _WHITE)) for index in range(_WHITE, _BLACK + 1)]

@@ -12,7 +12,7 @@ import scipy.fft
 from ingest.errors import ConfigError, SourceUnreadable
 from ingest.plugins.calibration import COUNT_DENSITY, COUNTS, PRESSURE_DENSITY, Calibration
 from ingest.plugins.clip import ClipMaker
-from ingest.plugins.figure import GAP, MAP_COLOURS, Labels, figure_png
+from ingest.plugins.figure import GAP, MAP_COLOURS, Labels, figure_png, plot_box
 from ingest.plugins.miniseed import Recording, iso_time
 from ingest.plugins.picture import colours, png
 from ingest.plugins.pixels import Axes, Canvas, Limits, Painter
@@ -162,6 +162,7 @@ class Spectrogram(TileProcessor[SpectrogramParams]):
         if canvas.mean_square > 0:
             facts["band_level_db"] = f"{to_db(canvas.mean_square):.3f}"
         if self.params.style == "figure":
+            facts["plot_box"] = ",".join(f"{share:.5f}" for share in plot_box(kit.axes))
             return self._figure(segment, canvas, kit.axes, limits), facts
         pixels = canvas.indices(limits, _IMAGE_COLOURS - 1, _IMAGE_GAP)
         palette = (*colours(self.params.colour_map, _IMAGE_COLOURS), _SEE_THROUGH)

@@ -257,6 +257,17 @@ class TestKeys:
         assert page.loaded("#stage-img")
 
 
+def test_over_a_figure_the_cursor_stays_within_the_plot(page: Tab, tmp_path: Path) -> None:
+    page.open(small_site(tmp_path / "site", ["a/1"], plot_box="0.2,0.1,0.7,0.9"))
+    page.page.locator(".cell").click()
+    page.await_playing()
+
+    assert 20 < page.page.evaluate(CURSOR) < 45
+    assert page.page.locator("#axis-x span").count() == 0, "a figure brings its own axes"
+    page.until("Gallery.player.audio.ended")
+    page.until(f"Math.abs({CURSOR} - 70) < 0.5")
+
+
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>\u2028\"'"
 
 
