@@ -8,7 +8,7 @@ import time
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
-from ingest.errors import IngestError, ItemError, RedisError, StoreError, source_trouble
+from ingest.errors import ClockWrong, IngestError, ItemError, RedisError, StoreError, source_trouble
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
@@ -62,6 +62,11 @@ class Coordinator:
                 self.redis_trouble = error.what
                 log.debug("the coordinator waits for Redis: %s", error.what)
                 stop.wait(TROUBLE_WAIT_S)
+            except ClockWrong as error:
+                log.error("another node may be able to: %s", error)
+                self._on_duty = False
+                self.let_go()
+                stop.wait(DUTY_TTL_S)
             except IngestError as error:
                 self._note(error)
                 stop.wait(TROUBLE_WAIT_S)

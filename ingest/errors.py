@@ -127,6 +127,10 @@ class StoreRefused(StoreError):
     """Credentials that are missing, wrong, expired, or not enough for this."""
 
 
+class ClockWrong(StoreRefused):
+    """This machine's clock is so far off that the destination refuses what it signs. Others may go on."""
+
+
 class BucketMissing(StoreError):
     """The bucket, or the folder that a ``file://`` destination lies in, does not exist."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ingest.clock import clock_trouble
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
@@ -68,7 +69,11 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         else store
     )
     patient = PatientStore(
-        limited, watch, lambda reason: job.presence.pause(reason, node), job.presence.go_on
+        limited,
+        watch,
+        lambda reason: job.presence.pause(reason, node),
+        job.presence.go_on,
+        lambda: clock_trouble(job.ledger),
     )
     policy = UploadPolicy(
         job_id=job.job_id,

@@ -6,9 +6,19 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
-from ingest.errors import ObjectExists, ObjectMissing, RedisFull, RedisUnreachable, StoreError
+from ingest.errors import (
+    ClockWrong,
+    ObjectExists,
+    ObjectMissing,
+    RedisError,
+    RedisFull,
+    RedisUnreachable,
+    StoreError,
+    StoreRefused,
+)
 from ingest.stores.base import Store
 from ingest.stores.hashing import hashed
 from ingest.stores.wrapping import WrappedStore
@@ -20,6 +30,7 @@ T = TypeVar("T")
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 SAY_AGAIN_S = 5.0
+COMES_THROUGH = (ObjectExists, ObjectMissing, ClockWrong)
 
 
 def backoff_s(attempt: int, longest_s: float = LONGEST_WAIT_S) -> float:
@@ -31,19 +42,27 @@ def backoff_s(attempt: int, longest_s: float = LONGEST_WAIT_S) -> float:
 class PatientStore(WrappedStore):
     """A store that never gives up: while it is down or refuses, the whole job waits and says why.
 
-    Only what an item causes comes through: :class:`ObjectExists`, :class:`ObjectMissing` and item errors.
+    Only what an item causes comes through: :class:`ObjectExists`, :class:`ObjectMissing` and item errors; and
+    :class:`ClockWrong`, which is this machine's trouble alone.
 
     Args:
         store: the store, which has its own retries for passing faults.
         watch: says when to stop, and when others wait.
         pause: tells all nodes why to wait.
         go_on: ends that.
+        clock_trouble: what is wrong with this machine's clock, or "".
     """
 
     def __init__(
-        self, store: Store, watch: Watch, pause: Callable[[str], None], go_on: Callable[[], None]
+        self,
+        store: Store,
+        watch: Watch,
+        pause: Callable[[str], None],
+        go_on: Callable[[], None],
+        clock_trouble: Callable[[], str] = lambda: "",
     ) -> None:
         super().__init__(store)
+        self._clock_trouble = clock_trouble
         self._watch = watch
         self._pause = pause
         self._go_on = go_on
@@ -62,10 +81,18 @@ class PatientStore(WrappedStore):
         self._watch.wait_while_paused()
         try:
             return call()
-        except (ObjectExists, ObjectMissing):
+        except COMES_THROUGH:
             raise
         except StoreError as error:
+            self._raise_if_clock_wrong(error)
             return self._wait_for(call, error)
+
+    def _raise_if_clock_wrong(self, error: StoreError) -> None:
+        """A refusal may come without a word of its reason (an answer to HEAD has no body)."""
+        if isinstance(error, StoreRefused):
+            with suppress(RedisError):
+                if trouble := self._clock_trouble():
+                    raise ClockWrong(trouble) from error
 
     def _wait_for(self, call: Callable[[], T], error: StoreError) -> T:
         attempt = 0
@@ -75,10 +102,11 @@ class PatientStore(WrappedStore):
             attempt += 1
             try:
                 result = call()
-            except (ObjectExists, ObjectMissing):
+            except COMES_THROUGH:
                 self._quietly(self._go_on)
                 raise
             except StoreError as again:
+                self._raise_if_clock_wrong(again)
                 error = again
             else:
                 self._quietly(self._go_on)

@@ -21,8 +21,9 @@ from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
 from ingest import manifest_parts
+from ingest.clock import clock_trouble
 from ingest.config import Settings
-from ingest.errors import IngestError, RedisError, Stopped
+from ingest.errors import ClockWrong, IngestError, RedisError, Stopped
 from ingest.job import Job
 from ingest.ledger import State
 from ingest.queue import TASK_NAME
@@ -71,6 +72,11 @@ def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
         run_batch(job, tools, number)
     except Stopped as error:
         raise Reject(error.what, requeue=True) from None
+    except ClockWrong as error:
+        log.error("batch %d goes back to the queue: %s", number, error)
+        assert job is not None
+        tools.watch.take(f"waits: {clock_trouble(job.ledger) or error.what}")
+        raise _given_back(None, number, error.what) from error
     except IngestError as error:
         log.error("batch %d goes back to the queue: %s", number, error)
         raise _given_back(job, number, error.what) from error

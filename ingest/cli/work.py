@@ -12,6 +12,7 @@ from types import FrameType
 
 from ingest.cli.node_process import NodeProcess
 from ingest.cli.screens import Screen
+from ingest.clock import clock_trouble
 from ingest.coordinator import Coordinator
 from ingest.errors import RedisError
 from ingest.job import Job
@@ -69,6 +70,7 @@ def work(job: Job, processes: int, screen: Screen) -> int:
         duty.start()
         try:
             with screen:
+                _remark_on_clock(job, screen)
                 status = _watch(job, node, coordinator, screen, asked)
             if status is None:
                 return _stop_politely(job, node, screen, asked)
@@ -108,6 +110,13 @@ def _watch(
             screen.trouble(f"{error.what}; waiting, {waited_s:.0f} s so far")
         asked.wake.wait(max(LOOK_EVERY_S, sample.count / STATUSES_PER_S))
     return None
+
+
+def _remark_on_clock(job: Job, screen: Screen) -> None:
+    with contextlib.suppress(RedisError):
+        trouble = clock_trouble(job.ledger)
+        if trouble:
+            screen.remark(trouble)
 
 
 def _see_off(node: NodeProcess, status: Status) -> None:

@@ -19,6 +19,7 @@ from obstore import exceptions as obs
 from ingest.errors import (
     BucketMissing,
     ChecksumMismatch,
+    ClockWrong,
     ItemError,
     KeyConflict,
     KeyInvalid,
@@ -51,6 +52,8 @@ KEY_CODES = frozenset(
 """What is wrong with one key, or with the size of what it is to hold: no waiting cures it, and other items go on."""
 _ABOUT_KEY = re.compile(r"object[ -]?(key|name)|\bkey (name|is too long)", re.IGNORECASE)
 """How servers say that an argument that they call invalid is the key."""
+_ABOUT_CLOCK = re.compile(r"request time and the", re.IGNORECASE)
+"""How servers say that a signature is of another time, where their code says no more than that it is refused."""
 _TOO_LONG = 414
 LONGEST_RETRY_AFTER_S = 300.0
 """A server that asks for more is asked again all the same."""
@@ -74,11 +77,11 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "InvalidToken",
         "NotSignedUp",
         "PermanentRedirect",
-        "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
         "UnauthorizedAccess",
     ),
+    ClockWrong: ("RequestTimeTooSkewed",),
     StoreFull: ("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"),
     ChecksumMismatch: (
         "BadDigest",
@@ -114,7 +117,6 @@ _HINTS: dict[str, str] = {
     "InvalidAccessKeyId": "the access key is unknown there; check AWS_ACCESS_KEY_ID or the profile",
     "SignatureDoesNotMatch": "the secret is not the access key's; check AWS_SECRET_ACCESS_KEY or the profile",
     "ExpiredToken": "the credentials have expired; log in again (`aws sso login`) or renew AWS_SESSION_TOKEN",
-    "RequestTimeTooSkewed": "this machine's clock is wrong; set it (`timedatectl` shows it)",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set destination.region",
     "PermanentRedirect": "the bucket is in another region; set destination.region",
 }
@@ -194,6 +196,11 @@ def answered(
         return BucketMissing(
             f"{place}: the bucket does not exist ({said})",
             hint="check destination.url, or create the bucket first",
+        )
+    if kind is ClockWrong or _ABOUT_CLOCK.search(message):
+        return ClockWrong(
+            f"{place}: the server refused, for this machine's clock is wrong ({said})",
+            hint="set it (`timedatectl set-ntp true` where there is a network); the work goes on by itself",
         )
     if kind is StoreRefused:
         return _refused(place, f"the server refused ({said})", hint=_HINTS.get(code))

@@ -11,6 +11,7 @@ from obstore import exceptions as obs
 from ingest.errors import (
     BucketMissing,
     ChecksumMismatch,
+    ClockWrong,
     IngestError,
     KeyConflict,
     KeyInvalid,
@@ -29,6 +30,7 @@ ANSWERS: list[tuple[int, str, type[IngestError]]] = [
     (403, "AccessDenied", StoreRefused),
     (403, "", StoreRefused),
     (400, "ExpiredToken", StoreRefused),
+    (403, "RequestTimeTooSkewed", ClockWrong),
     (401, "", StoreRefused),
     (301, "PermanentRedirect", StoreRefused),
     (404, "NoSuchBucket", BucketMissing),
@@ -166,3 +168,11 @@ def test_errors_of_obstore_without_an_answer(error: Exception, kind: type[StoreE
 )
 def test_errors_of_file_systems(number: int, kind: type[IngestError]) -> None:
     assert type(from_os(OSError(number, "what it says"), PLACE, "k")) is kind
+
+
+def test_a_clock_that_is_behind_is_known_by_what_the_server_says_of_it() -> None:
+    """``rclone serve s3`` calls that AccessDenied."""
+    said = "The difference between the request time and the server's time exceeds the maximum allowed."
+    error = answered(400, "AccessDenied", PLACE, "a", said)
+    assert isinstance(error, ClockWrong)
+    assert "this machine's clock is wrong" in str(error)

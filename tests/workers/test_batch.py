@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import (
+    ClockWrong,
     KeyInvalid,
     ObjectExists,
     RedisUnreachable,
@@ -520,6 +521,18 @@ class TestProcessorTime:
 
 
 class TestPatience:
+    def test_a_wrong_clock_is_no_reason_for_others_to_wait(self, tmp_path: Path) -> None:
+        store = FaultyStore(local_store(tmp_path / "stored"), StoreRefused("403"))
+        with bench(tmp_path, store) as b:
+            b.put("x")
+            patient = b.kit.store
+            patient._clock_trouble = lambda: "this machine's clock is 5 hours behind"
+
+            with pytest.raises(ClockWrong, match="5 hours behind"):
+                do_batch(b.batch(), b.kit)
+
+            assert b.pauses == []
+
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
