@@ -5,6 +5,7 @@ Both read the manifest, and so need pyarrow, which takes a while to import: this
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,9 +18,12 @@ from ingest.finishing import Finishing, ManifestResults
 from ingest.handle import JobHandle
 from ingest.items import Item
 from ingest.ledger import State
+from ingest.mending import undo
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
 from ingest.version import __version__
+
+log = logging.getLogger(__name__)
 
 DELETED_AT_ONCE = 1000
 
@@ -27,10 +31,12 @@ DELETED_AT_ONCE = 1000
 def complete(job: JobHandle) -> State:
     """Make the manifest, run the finishers, and end the job. May be repeated, and taken over from one that died.
 
+    Where a part is missing or garbled its batch is taken back, and queued again: the job is ``uploading`` then.
+
     Raises:
         JobError: batches are still to be done, or counts disagree.
         StoreError: the destination cannot be written; the job stays ``completing``.
-        ManifestDamaged: a part is missing or garbled; the job stays ``completing``.
+        ManifestDamaged: a part is missing or garbled, and its batch cannot be done again; the job stays ``completing``.
         IngestError: a finisher failed; the job stays ``completing``.
     """
     state, counts, _ = job.ledger.snapshot()
@@ -51,17 +57,23 @@ def complete(job: JobHandle) -> State:
         finishing = Finishing(job.store, job.ledger, still_completing)
         return {"additions": finishing.run(job.finishers(), results)}
 
-    manifest.complete(
-        job.store,
-        job.job_id,
-        counts.batches,
-        lambda: job.ledger.parts(counts.batches),
-        _summary(job, end),
-        job.settings.scratch,
-        still_completing,
-        finish,
-    )
+    def tokens() -> Iterator[tuple[int, str]]:
+        return ((batch, part.token) for batch, part in job.ledger.parts(counts.batches))
+
+    scratch = job.settings.scratch
+    summary = _summary(job, end)
+    try:
+        manifest.complete(
+            job.store, job.job_id, counts.batches, tokens, summary, scratch, still_completing, finish
+        )
+    except manifest.ManifestDamaged as error:
+        damaged = manifest.damaged(job.store, job.job_id, counts.batches, tokens, scratch)
+        if not damaged or not undo(job, damaged):
+            raise
+        log.warning("%s; %d batches are done again", error.what, len(damaged))
+        return State.UPLOADING
     job.queue.purge()
+    job.ledger.forget_payloads()
     job.ledger.transition(end, State.COMPLETING)
     return end
 

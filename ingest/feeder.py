@@ -86,7 +86,7 @@ class Feeder:
     def _feed_files(self, counts: Counts, cursor: str, batches_at_once: int) -> bool:
         if self._cuts is None or self._stands_at != (counts.batches, cursor):
             after = json.loads(cursor) if cursor else None
-            self._cuts = self._cut(self._unique(after), counts.batches)
+            self._cuts = self._cut(self.listed(after), counts.batches)
         cuts = list(itertools.islice(self._cuts, batches_at_once))
         last = len(cuts) < batches_at_once
         if last:
@@ -114,7 +114,7 @@ class Feeder:
         self._queue.publish(range(batches, batches + len(payloads)))
         return not last
 
-    def _unique(self, after: str | None) -> Iterator[FileItem]:
+    def listed(self, after: str | None = None) -> Iterator[FileItem]:
         """The source's files after ``after``; a second item with a key is listed, marked to fail.
 
         Where the template cannot give two paths one key, nothing has to be remembered, and the source seeks.

@@ -5,11 +5,12 @@ Keys of a job, all below ``ingest:{ID}``:
 =================  ======  =====================================================================
 ``ingest:{ID}``    hash    config, state, counters, the feeder's cursor
 ``…:committed``    bitmap  a bit for each batch that is stored and counted
-``…:payloads``     hash    batch → its items, for batches that are not arithmetic, until committed
+``…:payloads``     hash    batch → its items, for batches that are not arithmetic, until committed (those of items
+                           that are tried again: until the job has ended)
 ``…:attempts``     hash    batch → how often it was begun, until committed
 ``…:in_hand``      hash    batch → index of the item being tried by itself, the node that tries it, its process
 ``…:kills``        hash    batch → how often each item was in hand when its process died, and why where known
-``…:parts``        hash    batch → the token in the name of its manifest part
+``…:parts``        hash    batch → its manifest part: the token in its name, what it counts, which files it has
 ``…:failures``     hash    ``batch:index`` → a failed item, with its reason
 ``…:uploads``      hash    key → ID of an unfinished multipart upload
 ``…:additions``    set     keys of what finishers stored beside the data
@@ -46,6 +47,8 @@ from ingest.ledger_records import (
     FailedItem,
     JobRecord,
     Kills,
+    Listed,
+    Part,
     State,
     Tally,
     pack_items,
@@ -63,6 +66,8 @@ __all__ = [
     "JobRecord",
     "Kills",
     "Ledger",
+    "Listed",
+    "Part",
     "State",
     "Tally",
     "job_ids",
@@ -292,11 +297,20 @@ class Ledger:
         """End an attempt that was stopped politely; it does not count against its items."""
         self._run(scripts.RELEASE, ["attempts", "in_hand"], [batch])
 
-    def commit(self, batch: int, tally: Tally, *, payload_sha1: str = "", part: str = "") -> bool:
+    def commit(
+        self,
+        batch: int,
+        tally: Tally,
+        *,
+        payload_sha1: str = "",
+        part: str = "",
+        listed: Listed | None = None,
+    ) -> bool:
         """Count a batch, once. False where it was counted before, or the job takes no more.
 
         False, too, where Redis has forgotten the batch, or has other items under its number since: it is done again.
-        Whatever the tally says must be stored, and its manifest part, named by ``part``, too.
+        Whatever the tally says must be stored, and its manifest part, named by ``part``, too. ``listed`` says which
+        files they are, so that the batch can be undone.
         """
         names, amounts = list(tally.counters), list(tally.counters.values())
         failures = [
@@ -305,22 +319,49 @@ class Ledger:
             for text in (f"{batch}:{index}", failure.encode())
         ]
         parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "failures", "parts"]
-        args = [batch, payload_sha1, part, len(names), *names, *amounts, *failures]
+        known = Part(part, tally.counters, listed).encode() if part else ""
+        args = [batch, payload_sha1, known, len(names), *names, *amounts, *failures]
         return int(self._run(scripts.COMMIT, parts, args)) == 1
 
-    def parts(self, batches: int) -> Iterator[tuple[int, str]]:
-        """(batch, the token in the name of its manifest part) of those below ``batches`` that have one, in order."""
+    def parts(self, batches: int) -> Iterator[tuple[int, Part]]:
+        """(batch, its manifest part) of those below ``batches`` that have one, in order."""
         for start in range(0, batches, PARTS_AT_ONCE):
             numbers = range(start, min(batches, start + PARTS_AT_ONCE))
             with redis_errors(self.url):
-                tokens = cast(
-                    "list[bytes | None]", self.client.hmget(self.key("parts"), [*map(str, numbers)])
-                )
+                parts = cast("list[bytes | None]", self.client.hmget(self.key("parts"), [*map(str, numbers)]))
             yield from (
-                (batch, token.decode())
-                for batch, token in zip(numbers, tokens, strict=True)
-                if token is not None
+                (batch, Part.decode(part))
+                for batch, part in zip(numbers, parts, strict=True)
+                if part is not None
             )
+
+    def undo(self, payloads: Mapping[int, bytes], *, at_most: int) -> bool:
+        """Take batches of a job that is ``completing`` back, with all that they counted: they are to be done again.
+
+        Args:
+            payloads: batch → its items, or b"" where these are arithmetic or in the ledger still.
+            at_most: how often a job's batches may be.
+
+        Returns:
+            False where that was done so often already, or one of them cannot be undone.
+
+        Raises:
+            JobError: the job is not ``completing``.
+        """
+        with redis_errors(self.url):
+            places = cast("list[bytes]", self.client.hkeys(self.key("failures")))
+        failures = [place for place in places if int(place.partition(b":")[0]) in payloads]
+        args = [at_most, len(payloads), *payloads, *payloads.values(), *failures]
+        parts = ["", "committed", "payloads", "attempts", "failures", "parts"]
+        answer = int(self._run(scripts.UNDO, parts, args))
+        if answer < 0:
+            raise JobError(f"job {self.job_id} is {self.state()}, and is not completed any more")
+        return bool(answer)
+
+    def forget_payloads(self) -> None:
+        """Drop the items of a job whose manifest is written."""
+        with redis_errors(self.url):
+            self.client.delete(self.key("payloads"))
 
     def uncommitted(self, batches: int) -> list[int]:
         """The numbers below ``batches`` whose bit is not set."""

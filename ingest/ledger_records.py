@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,6 +121,54 @@ class FailedItem:
         """From what :meth:`encode` made."""
         item, *rest = json.loads(text)
         return cls(decode_item(item), *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Which files of a listing a batch has, so that they are found and known when it is listed again.
+
+    Attributes:
+        first: the path of the first.
+        count: how many they are.
+        digest: of all their paths, in order.
+    """
+
+    first: str
+    count: int
+    digest: str
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Self:
+        """Of a batch's items."""
+        names = "\0".join(item.name for item in items).encode(errors="surrogateescape")
+        return cls(items[0].name, len(items), hashlib.blake2b(names, digest_size=8).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the ledger knows of a batch's manifest part.
+
+    Attributes:
+        token: in its name.
+        counters: what its batch added to the counters.
+        listed: which files it has, where they were listed.
+    """
+
+    token: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+    listed: Listed | None = None
+
+    def encode(self) -> str:
+        """As JSON, in few bytes: a job may have millions."""
+        counters = {name: by for name, by in self.counters.items() if by}
+        listed = [self.listed.first, self.listed.count, self.listed.digest] if self.listed else None
+        return json.dumps([self.token, counters, listed], separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: bytes) -> Self:
+        """From what :meth:`encode` made."""
+        token, counters, listed = json.loads(text)
+        return cls(token, counters, Listed(*listed) if listed else None)
 
 
 @dataclass(frozen=True, slots=True)

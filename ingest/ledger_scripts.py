@@ -112,11 +112,11 @@ return 1
 
 COMMIT = """
 -- KEYS: job, committed, payloads, attempts, in_hand, kills, failures, parts
--- ARGV: batch, sha1 of its payload or '', part, n, counter * n, by * n, then field, failure, ...
+-- ARGV: batch, sha1 of its payload or '', its part as JSON or '', n, counter * n, by * n, then field, failure, ...
 -- 1 counted, 0 was counted already, -1 too late, or Redis forgot this batch or has other items under its number
 -- Every batch of all nodes comes by here: what counts is how few commands it takes.
 local call, job, batch = redis.call, KEYS[1], ARGV[1]
-local f = call('HMGET', job, 'state', 'batches')
+local f = call('HMGET', job, 'state', 'batches', 'listed_batches')
 if f[1] ~= 'uploading' and f[1] ~= 'preparing' then return -1 end
 if tonumber(batch) >= tonumber(f[2] or '0') then return -1 end
 local payload = call('HGET', KEYS[3], batch) or ''
@@ -131,8 +131,38 @@ for i = 5, 4 + n do
 end
 for i = 5 + 2 * n, #ARGV, 2 do call('HSET', KEYS[7], ARGV[i], ARGV[i + 1]) end
 call('HINCRBY', job, 'committed', 1)
-if payload ~= '' then call('HDEL', KEYS[3], batch) end
+-- what was listed can be listed again; items that are tried again lie here and there in the source
+if payload ~= '' and tonumber(batch) < tonumber(f[3] or '9e15') then call('HDEL', KEYS[3], batch) end
 for k = 4, 6 do call('HDEL', KEYS[k], batch) end
+return 1
+"""
+
+UNDO = """
+-- KEYS: job, committed, payloads, attempts, failures, parts
+-- ARGV: how often at most, n, batch * n, payload or '' * n, field of a failure of theirs, ...
+-- 1 done, 0 was done as often already, or one of them cannot be undone, -1 the job is not completing
+if redis.call('HGET', KEYS[1], 'state') ~= 'completing' then return -1 end
+local times = tonumber(redis.call('HGET', KEYS[1], 'undone') or '0')
+if times >= tonumber(ARGV[1]) then return 0 end
+local n = tonumber(ARGV[2])
+for i = 3, 2 + n do
+  if redis.call('GETBIT', KEYS[2], ARGV[i]) == 1 and redis.call('HEXISTS', KEYS[6], ARGV[i]) == 0 then return 0 end
+end
+for i = 3, 2 + n do
+  local batch, payload = ARGV[i], ARGV[i + n]
+  if redis.call('GETBIT', KEYS[2], batch) == 1 then
+    redis.call('SETBIT', KEYS[2], batch, 0)
+    redis.call('HINCRBY', KEYS[1], 'committed', -1)
+    for name, by in pairs(cjson.decode(redis.call('HGET', KEYS[6], batch))[2]) do
+      redis.call('HINCRBY', KEYS[1], name, string.format('%.0f', -by))
+    end
+    redis.call('HDEL', KEYS[6], batch)
+    redis.call('HSET', KEYS[4], batch, 1)
+    if payload ~= '' then redis.call('HSET', KEYS[3], batch, payload) end
+  end
+end
+for i = 3 + 2 * n, #ARGV do redis.call('HDEL', KEYS[5], ARGV[i]) end
+redis.call('HSET', KEYS[1], 'state', 'uploading', 'undone', times + 1)
 return 1
 """
 
@@ -145,9 +175,10 @@ local count = redis.call('HLEN', KEYS[3])
 local batches = tonumber(redis.call('HGET', KEYS[1], 'batches') or '0')
 if count ~= tonumber(ARGV[1]) or batches ~= tonumber(ARGV[2]) then return 0 end
 for i = 4, #ARGV do redis.call('HSET', KEYS[2], batches + i - 4, ARGV[i]) end
+redis.call('HSETNX', KEYS[1], 'listed_batches', batches)
 redis.call('HINCRBY', KEYS[1], 'batches', #ARGV - 3)
 redis.call('DEL', KEYS[3])
-redis.call('HSET', KEYS[1], 'state', 'uploading', 'failed', 0, 'bytes_failed', 0,
+redis.call('HSET', KEYS[1], 'state', 'uploading', 'failed', 0, 'bytes_failed', 0, 'undone', 0,
            'reopened', ARGV[3], 'reopened_s', redis.call('TIME')[1])
 redis.call('HDEL', KEYS[1], 'ended_s')
 return 1

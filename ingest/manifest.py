@@ -29,6 +29,7 @@ from ingest.manifest_parts import (
     decode_part,
     encode_part,
     folder,
+    garbled_parts,
     part_key,
     parts_folder,
     put_small,
@@ -119,6 +120,23 @@ def _with_part(store: Store, job_id: str, batches: int, tokens: Iterable[tuple[i
     return found
 
 
+def damaged(
+    store: Store,
+    job_id: str,
+    batches: int,
+    tokens: Callable[[], Iterable[tuple[int, str]]],
+    scratch_dir: Path,
+) -> list[int]:
+    """The batches whose part is missing, truncated or garbled, by reading all parts; arguments as :func:`complete`."""
+    with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
+        before = _fetch(store, job_id, Path(scratch, "before.parquet"))
+        held = _batches_held(before) if before else 0
+    found = _with_part(store, job_id, batches, tokens())
+    missing = [batch for batch in range(held, batches) if not found[batch]]
+    there = (part for part in tokens() if found[part[0]])
+    return sorted([*missing, *garbled_parts(store, job_id, there)])
+
+
 def _without(tables: Iterable[pa.Table], left_out: bytearray) -> Iterator[pa.Table]:
     """The rows of those batches that are not marked."""
     for table in tables:
@@ -140,7 +158,13 @@ def _fetch(store: Store, job_id: str, path: Path) -> pq.ParquetFile | None:
         with path.open("wb") as file:
             for piece in store.read(f"{folder(job_id)}manifest.parquet"):
                 file.write(piece)
-        return pq.ParquetFile(path)
+        try:
+            return pq.ParquetFile(path)
+        except pa.ArrowInvalid:
+            raise ManifestDamaged(
+                f"the manifest {folder(job_id)}manifest.parquet is truncated or garbled",
+                hint="create the job again: what is stored is skipped",
+            ) from None
     return None
 
 

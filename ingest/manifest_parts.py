@@ -146,13 +146,35 @@ def read_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -> I
     """
 
     def read(part: tuple[int, str]) -> pa.Table:
-        key = part_key(job_id, *part)
-        try:
-            return decode_part(store.read_bytes(key), key)
-        except ObjectMissing:
-            raise ManifestDamaged(f"the manifest part {key} is missing") from None
+        return _read_part(store, part_key(job_id, *part))
 
     with ThreadPoolExecutor(READERS, "manifest") as readers:
         wanted = iter(parts)
         while ahead := list(itertools.islice(wanted, 4 * READERS)):
             yield from readers.map(read, ahead)
+
+
+def _read_part(store: Store, key: str) -> pa.Table:
+    try:
+        return decode_part(store.read_bytes(key), key)
+    except ObjectMissing:
+        raise ManifestDamaged(f"the manifest part {key} is missing") from None
+
+
+def garbled_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -> list[int]:
+    """The batches of those parts that cannot be read."""
+
+    def is_garbled(part: tuple[int, str]) -> bool:
+        try:
+            _read_part(store, part_key(job_id, *part))
+        except ManifestDamaged:
+            return True
+        return False
+
+    found = []
+    with ThreadPoolExecutor(READERS, "manifest") as readers:
+        wanted = iter(parts)
+        while ahead := list(itertools.islice(wanted, 4 * READERS)):
+            garbled = zip(ahead, readers.map(is_garbled, ahead), strict=True)
+            found += [batch for (batch, _), is_so in garbled if is_so]
+    return found

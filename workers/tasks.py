@@ -25,7 +25,7 @@ from ingest.clock import clock_trouble
 from ingest.config import Settings
 from ingest.errors import ClockWrong, IngestError, RedisError, Stopped
 from ingest.job import Job
-from ingest.ledger import State
+from ingest.ledger import Listed, State
 from ingest.queue import TASK_NAME
 from ingest.workers.batch import Batch, Kit, do_batch
 from ingest.workers.guard import be_guarded
@@ -122,6 +122,10 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
         # It did not die: no item is to blame, and the attempt does not count.
         patiently(lambda: ledger.release(number), patience_s)
         raise
+    listed = Listed.of(attempt.items) if attempt.items else None
     return patiently(
-        lambda: ledger.commit(number, result.tally, payload_sha1=attempt.payload_sha1, part=part), patience_s
+        lambda: ledger.commit(
+            number, result.tally, payload_sha1=attempt.payload_sha1, part=part, listed=listed
+        ),
+        patience_s,
     )

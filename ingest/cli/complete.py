@@ -13,6 +13,7 @@ from ingest.cli.job_arg import job_option, open_job
 from ingest.cli.output import printable
 from ingest.cli.screens import end_lines
 from ingest.coordinator import Coordinator
+from ingest.errors import JobError
 from ingest.ledger import State
 
 LOOK_EVERY_S = 0.2
@@ -34,6 +35,11 @@ def command(job_id: str) -> int:
     coordinator = Coordinator(job, f"complete-{socket.gethostname()}-{os.getpid()}")
     try:
         while not (status := job.status()).state.ended:
+            if status.state in (State.UPLOADING, State.UPLOADED):
+                raise JobError(
+                    f"job {job_id} is {status.state}: {status.trouble or 'it is not completed any more'}",
+                    hint=f"`ingest join -j {job_id}`, then `ingest complete` again",
+                )
             coordinator.step()
             time.sleep(LOOK_EVERY_S)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.chaos import clocks, combined, kills, network, pauses, redis_faults, s3_faults
+from tests.chaos import clocks, combined, coordinators, kills, network, pauses, redis_faults, s3_faults
 from tests.chaos.report import Report
 from tests.chaos.world import Pace, World
 
@@ -19,6 +19,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         kills.killed_in_multipart,
         pauses.node_asleep,
         clocks.wrong_clocks,
+        coordinators.coordinator_killed_while_it_lists,
+        coordinators.coordinator_killed_while_it_completes,
+        coordinators.started_at_once,
         redis_faults.redis_killed,
         redis_faults.redis_forgets,
         redis_faults.redis_frozen,

@@ -56,8 +56,8 @@ def test_a_batch_is_stored_noted_and_counted_once(job: Job, kit: Kit) -> None:
     counts = job.status().counts
     assert (counts.done, counts.failed, counts.committed, counts.objects) == (2, 1, 1, 2)
     assert keys(job.store) == ["a", "b"]
-    ((batch, token),) = job.ledger.parts(1)
-    part = decode_part(job.store.read_bytes(part_key(job.job_id, batch, token)), "p")
+    ((batch, known),) = job.ledger.parts(1)
+    part = decode_part(job.store.read_bytes(part_key(job.job_id, batch, known.token)), "p")
     assert part["key"].to_pylist() == ["a", "b"]
     assert [failure.item.name for failure in job.failures()] == ["gone"]
 
