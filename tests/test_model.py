@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -153,7 +153,8 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert isinstance(answer, Attempt)
             model.attempts[batch] = model.attempts.get(batch, 0) + 1
-            if batch in model.in_hand:
+            # A first attempt blames nobody: only a Redis that forgot has an item in hand before it.
+            if batch in model.in_hand and model.attempts[batch] > 1:
                 kills = model.kills.setdefault(batch, {})
                 index = model.in_hand.pop(batch)
                 kills[index] = kills.get(index, 0) + 1
@@ -301,7 +302,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Its items are in the ledger, whether or not its message still is."""
         for number, paths in enumerate(self.model.batches):
             if number not in self.model.committed:
-                items = self.job.items(number)
+                items = self.job.items(number, self.ledger.payload_items(number))
                 assert tuple(item.name for item in items if isinstance(item, FileItem)) == paths
 
 
@@ -327,5 +328,6 @@ def test_ledger_and_feeder_do_as_the_model(redis_url: str) -> None:
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
                 database=None,
+                phases=[Phase.generate, Phase.explain],
             ),
         )
