@@ -323,7 +323,7 @@ def test_ledger_and_feeder_do_as_the_model(redis_url: str) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=100,
+                max_examples=30,
                 stateful_step_count=50,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
