@@ -20,7 +20,7 @@ from typing import Any
 
 from cases import large, listing, medium, small, tiles, unchanged
 from harness import become_reaper, machine
-from peers import REQUIREMENTS, version_in
+from peers import versions
 from report import tables
 from rounds import Case, Results, Run, run_case, run_listing
 
@@ -37,7 +37,7 @@ def about() -> dict[str, Any]:
     return {
         "machine": machine(),
         "revision": revision.stdout.strip(),
-        "versions": ours | {name: version_in(name) for name in REQUIREMENTS},
+        "versions": ours | versions(),
     }
 
 
@@ -66,7 +66,7 @@ def main() -> None:
         parser.error(f"there is no case {', '.join(sorted(unknown))}")
     become_reaper()
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-    results = Results(args.json, about())
+    results = Results(args.json, about)
     for name in args.cases or TITLES:
         first = results.next_round(name)
         made = rounds_of(name, args, range(first, first + args.rounds))

@@ -31,8 +31,12 @@ def peer(name: str) -> Path:
     return programs
 
 
-def version_in(name: str) -> str:
-    """The version that is installed of a peer."""
+def versions() -> dict[str, str]:
+    """The versions of the peers that are installed."""
+    return {name: _version(name) for name in REQUIREMENTS if (_cache() / name / "installed").exists()}
+
+
+def _version(name: str) -> str:
     code = f"from importlib.metadata import version; print(version({name!r}))"
     return subprocess.run(
         [str(peer(name) / "python"), "-c", code], capture_output=True, text=True, check=True

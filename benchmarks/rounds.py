@@ -230,10 +230,10 @@ def run_listing(
 class Results:
     """The runs of a JSON file, to which more are added: a case may be run a round at a time."""
 
-    def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | None, about: Callable[[], Mapping[str, Any]]) -> None:
         self._path = path
+        self._about = about
         known = json.loads(path.read_text()) if path is not None and path.exists() else {"runs": []}
-        self.about = {**known, **about}
         self.runs = [Run(**run) for run in known["runs"]]
 
     def next_round(self, case: str) -> int:
@@ -245,5 +245,5 @@ class Results:
         self.runs.extend(runs)
         if self._path is not None:
             self._path.write_text(
-                json.dumps({**self.about, "runs": [asdict(run) for run in self.runs]}, indent=1) + "\n"
+                json.dumps({**self._about(), "runs": [asdict(run) for run in self.runs]}, indent=1) + "\n"
             )
