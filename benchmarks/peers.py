@@ -11,7 +11,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "awscli": ("awscli",),
     "cloud-files": ("cloud-files",),
     "task-queue": ("task-queue",),
-    "boss-ingest": ("boss-ingest", "setuptools<81"),  # it imports pkg_resources
+    # The z-stack plugin of 0.12 stores the whole section for each tile; this one cuts tiles. It imports pkg_resources.
+    "boss-ingest": ("boss-ingest==0.9.15", "setuptools<81"),
 }
 
 

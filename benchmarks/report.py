@@ -1,4 +1,8 @@
-"""Tables of results, as Markdown: ``python benchmarks/report.py results.json`` prints those of docs/benchmarks.md."""
+"""Tables of results, as Markdown.
+
+python benchmarks/report.py results.json                        # prints them
+python benchmarks/report.py results.json docs/benchmarks.md     # puts them between the page's two marks
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pathlib import Path
 from rounds import Run
 
 MIB = 1 << 20
+BEGIN, END = "<!-- made by benchmarks/report.py -->", "<!-- end -->"
 
 
 def tables(runs: Sequence[Run], titles: dict[str, str]) -> str:
@@ -55,8 +60,8 @@ def _figures(runs: list[Run], names: list[str]) -> str:
                 str(len(some)),
                 f"{some[0].items:,}",
                 f"{_median(some, lambda run: run.wall_s):.2f}",
-                f"{whole:,.0f}",
-                f"{_median(some, lambda run: run.running_rate):,.0f}",
+                _rate(whole),
+                _rate(_median(some, lambda run: run.running_rate)),
                 *cost,
                 f"{cpu_s:.2f}",
                 f"{_median(some, lambda run: run.server_cpu_s):.2f}",
@@ -96,11 +101,15 @@ def _median(runs: list[Run], figure: Callable[[Run], float]) -> float:
     return statistics.median(figure(run) for run in runs)
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"
+
+
 def _ratio(pairs: list[tuple[Run, Run]], figure: Callable[[Run], float]) -> str:
     """The median of the pairs' ratios, the least and the greatest."""
     values = [figure(mine) / figure(theirs) for mine, theirs in pairs]
-    digits = 2 if statistics.median(values) < 20 else 0
     low, middle, high = min(values), statistics.median(values), max(values)
+    digits = 4 if middle < 0.05 else 2 if middle < 20 else 0
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
@@ -109,8 +118,19 @@ def _markdown(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
 
 
+def put_into(page: Path, text: str) -> None:
+    """Replace what lies between a page's two marks."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
 if __name__ == "__main__":
     from bench import TITLES
 
     found = json.loads(Path(sys.argv[1]).read_text())
-    print(tables([Run(**run) for run in found["runs"]], TITLES))
+    made = tables([Run(**run) for run in found["runs"]], TITLES)
+    if len(sys.argv) > 2:
+        put_into(Path(sys.argv[2]), made)
+    else:
+        print(made)

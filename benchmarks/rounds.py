@@ -14,7 +14,7 @@ from typing import Any
 from harness import BUCKET, Server, busy_s, measure, memory_folder, serving, wait_for_quiet
 from nginx_server import serving_nginx
 from tools import CORES, Command, Tool
-from works import Work
+from works import Work, check_tiles
 
 QUIET_SHARE = 0.15
 """A run waits until others take no more of the machine's CPU than this,"""
@@ -152,6 +152,10 @@ class _Place:
         lost = self._lost(prefix, wanted, since_s=usage.began_s if self.case.before else 0)
         if lost and tool == "ingest":
             raise RuntimeError(f"{prefix}: {lost} of {wanted} objects are missing")
+        if self.work.sections:
+            below = self.server.folder / BUCKET / prefix
+            stored = [path for path in below.rglob("*") if path.is_file() and ".ingest" not in path.parts]
+            check_tiles(self.work, stored)
         if not self.case.before:
             shutil.rmtree(self.server.folder / BUCKET / prefix)
         return Run(

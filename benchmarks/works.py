@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,3 +59,27 @@ def sections(folder: Path, count: int, pixels: int) -> Work:
         image = np.clip(smooth + grain, 0, 255).astype(np.uint8)
         Image.fromarray(image).save(folder / f"{number:04d}.png", compress_level=1)
     return Work(folder, count * (pixels // TILE) ** 2, None, count)
+
+
+def check_tiles(work: Work, stored: Iterable[Path]) -> None:
+    """Compare stored tiles with what they were to be cut from, pixel by pixel.
+
+    Raises:
+        RuntimeError: one has other pixels, or is there twice.
+    """
+    wanted: set[bytes] = set()
+    for path in work.folder.iterdir():
+        with Image.open(path) as section:
+            for y in range(0, section.height, TILE):
+                boxes = [(x, y, x + TILE, y + TILE) for x in range(0, section.width, TILE)]
+                wanted.update(_digest(section.crop(box)) for box in boxes)
+    for path in stored:
+        with Image.open(path) as tile:
+            digest = _digest(tile)
+        if digest not in wanted:
+            raise RuntimeError(f"{path} is no tile of {work.folder}, or is there twice")
+        wanted.remove(digest)
+
+
+def _digest(tile: Image.Image) -> bytes:
+    return hashlib.sha256(f"{tile.mode} {tile.size}".encode() + tile.tobytes()).digest()
