@@ -25,6 +25,7 @@ MOST_DRIFT_NS = 5_000_000
 """How far the times of a run's records may come to lie from those that its first one and its rate give."""
 SAME_RATE = 1e-4  # libmseed's: rates that differ by a smaller share are one
 _AHEAD_SAMPLES = 1 << 19
+_LEAST_HZ, _MOST_HZ = 1e-6, 1e8
 _FUTURE_S = 86_400.0  # a clock may be wrong by its time zone
 _INTEGERS = {
     1: "16-bit integers",
@@ -212,6 +213,9 @@ def _check_sane(headers: Headers) -> None:
             raise SourceUnreadable(f"its samples are {what} (encoding {encoding}); expected integers")
     if not (headers.rate_hz[full] > 0).all():
         raise SourceUnreadable("its sample rate is 0")
+    for rate_hz in (float(headers.rate_hz[full].min()), float(headers.rate_hz[full].max())):
+        if not _LEAST_HZ <= rate_hz <= _MOST_HZ:
+            raise SourceUnreadable(f"its sample rate is {rate_hz:g} Hz, which no recorder has")
     latest_ns = int(headers.start_ns[full].max())
     if latest_ns / SECOND_NS > time.time() + _FUTURE_S:
         raise SourceUnreadable(

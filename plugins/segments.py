@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import ItemError
+from ingest.errors import ItemError, SourceUnreadable
 from ingest.plugins.miniseed import SAME_RATE, SECOND_NS, Recording, Run
 
 _EXACT = 1e-4
@@ -126,6 +126,10 @@ class Cutter:
 
     def _empty(self, run: Run, cell: int) -> Segment:
         samples = math.floor(self._segment_ns * run.sample_rate_hz / SECOND_NS + _EXACT)
+        if not samples:
+            raise SourceUnreadable(
+                f"a segment of {self._segment_ns / SECOND_NS:g} s holds no sample at {run.sample_rate_hz:g} Hz"
+            )
         return Segment(run.channel_id, run.sample_rate_hz, cell * self._segment_ns, samples)
 
     def _first_cell(self, run: Run) -> int:

@@ -392,6 +392,13 @@ class TestJob:
             assert len([key for key in made.objects() if key.startswith("good")]) == 2
 
 
+def test_a_rate_of_less_than_a_sample_a_segment(tmp_path: Path) -> None:
+    """A small file may be of years; its empty cells are not gone through."""
+    path = write(tmp_path / "a.mseed", trace(noise(500, 100), "1990-01-01", 0.0001))
+    with pytest.raises(ItemError, match=r"a segment of 5 s holds no sample at 0.0001 Hz"):
+        uploads(path)
+
+
 def test_errors_are_the_items(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mseed", trace(noise(1, 100), START, 100))
     with pytest.raises(ItemError, match="4 samples at 100 Hz"):
