@@ -164,6 +164,9 @@ class TestMemory:
     def test_that_is_scarce_ends_the_largest(
         self, job: Job, start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(
+            guard_module, "SPARE_AFTER_KILL_S", 60.0
+        )  # a slow machine passes two between looks
         large, larger = start(200), start(300)
         guard = guard_of(job, Hands(), Bounds(None, None, 9), large, larger)
         there = [(1000 * MIB, 100 * MIB)]
