@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from tests.chaos.apart import Apart
 from tests.chaos.report import Report, read, table
 from tests.chaos.scenarios import SCENARIOS, run
 from tests.chaos.world import FULL, SHORT
 
-LONGEST_RUN_S = 1200
-"""A run that has not come to an end by then has failed, and is ended."""
 RUN_S = 420
 """What a run takes, about: none is begun with less time left."""
+LONGEST_ERROR = 3000
 BEGIN, END = "<!-- table of trials -->", "<!-- end of the table -->"
+
+seed_option = click.option("--seed", type=int, default=1, show_default=True)
+short_option = click.option("--short", is_flag=True, help="Leases and outages as in CI.")
+only_option = click.option("--only", multiple=True, type=click.Choice(list(SCENARIOS)), help="These alone.")
 
 
 @click.group()
@@ -34,8 +36,8 @@ def main() -> None:
 
 @main.command("one")
 @click.argument("name", type=click.Choice(list(SCENARIOS)))
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--short", is_flag=True, help="Leases and outages as in CI.")
+@seed_option
+@short_option
 @click.option("--out", type=click.Path(path_type=Path), help="Append the report to this file.")
 def one(name: str, seed: int, short: bool, out: Path | None) -> None:
     """Run one scenario; its report is one line of JSON."""
@@ -45,40 +47,43 @@ def one(name: str, seed: int, short: bool, out: Path | None) -> None:
             report = run(name, Path(folder), seed, SHORT if short else FULL)
     except Exception as error:
         traceback.print_exc()
-        report = Report(
-            name, seed, took_s=time.monotonic() - began_s, error=f"{type(error).__name__}: {error}"
-        )
+        took_s = time.monotonic() - began_s
+        report = Report(name, seed, took_s=took_s, error=f"{type(error).__name__}: {error}"[:LONGEST_ERROR])
     if out is not None:
-        _append(out, report)
+        report.append(out)
     sys.exit(1 if report.error else 0)
 
 
 @main.command("run")
 @click.option("--duration-s", type=float, default=3600, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
+@seed_option
 @click.option("--at-once", type=int, default=3, show_default=True, help="Scenarios that run at one time.")
-@click.option("--short", is_flag=True, help="Leases and outages as in CI.")
+@short_option
+@only_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("chaos.jsonl"), show_default=True)
-@click.option("--only", multiple=True, type=click.Choice(list(SCENARIOS)), help="These scenarios alone.")
 def run_many(
     duration_s: float, seed: int, at_once: int, short: bool, out: Path, only: tuple[str, ...]
 ) -> None:
     """Run scenarios in random order, for so long, then print the table. Exits with 1 if one failed."""
     out.unlink(missing_ok=True)
-    chosen = _chosen(list(only or SCENARIOS), seed)
     begin_by_s = time.monotonic() + duration_s - (RUN_S * SHORT.factor if short else RUN_S)
-
-    def lane(number: int) -> None:
-        time.sleep(5 * number)
-        while time.monotonic() < begin_by_s:
-            name, own_seed = next(chosen)
-            _run_apart(name, own_seed, short=short, out=out)
-
-    with ThreadPoolExecutor(at_once) as lanes:
-        list(lanes.map(lane, range(at_once)))
+    chosen = _drawn(list(only or SCENARIOS), seed)
+    Apart(out, short=short).run_all(chosen, at_once, lambda: time.monotonic() < begin_by_s)
     reports = read(out)
     click.echo(table(reports))
     sys.exit(1 if any(report["error"] for report in reports) else 0)
+
+
+@main.command("each")
+@only_option
+@click.option("--at-once", type=int, default=4, show_default=True, help="Scenarios that run at one time.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--while", "parent", type=int, required=True, help="Stop when this process has ended.")
+def each(only: tuple[str, ...], at_once: int, out: Path, parent: int) -> None:
+    """Run each scenario once in its short form, as the tests do."""
+    apart = Apart(out, short=True)
+    threading.Thread(target=_end_without, args=(parent, apart), daemon=True).start()
+    apart.run_all(iter([(name, 1) for name in only or SCENARIOS]), at_once, lambda: True)
 
 
 @main.command("table")
@@ -97,7 +102,7 @@ def show_table(file: Path, into: Path | None) -> None:
     into.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
-def _chosen(names: list[str], seed: int) -> Iterator[tuple[str, int]]:
+def _drawn(names: list[str], seed: int) -> Iterator[tuple[str, int]]:
     """Scenarios without end, each as often as the others, in an order that the seed draws; and a seed for each."""
     drawn = random.Random(seed)
     while True:
@@ -105,36 +110,12 @@ def _chosen(names: list[str], seed: int) -> Iterator[tuple[str, int]]:
         yield from [(name, drawn.randrange(1 << 30)) for name in names]
 
 
-def _run_apart(name: str, seed: int, *, short: bool, out: Path) -> None:
-    """Run one in a process group of its own, which is ended with all it started if it takes too long."""
-    log = out.with_suffix(".logs")
-    log.mkdir(exist_ok=True)
-    command = [sys.executable, "-P", "-m", "tests.chaos", "one", name, "--seed", str(seed), "--out", str(out)]
-    began_s = time.monotonic()
-    with (log / f"{name}-{seed}.log").open("wb") as written:
-        process = subprocess.Popen(
-            [*command, *(["--short"] if short else [])],
-            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(LONGEST_RUN_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            _append(out, Report(name, seed, took_s=LONGEST_RUN_S, error="it came to no end"))
-            code = 1
-    click.echo(
-        f"{name} {seed}: {'failed' if code else 'ok'} after {time.monotonic() - began_s:.0f} s", err=True
-    )
-
-
-def _append(out: Path, report: Report) -> None:
-    with out.open("a") as file:
-        file.write(report.to_json() + "\n")
+def _end_without(parent: int, apart: Apart) -> None:
+    """When a process has ended, end all that runs for it."""
+    while Path(f"/proc/{parent}").exists():
+        time.sleep(1)
+    apart.end()
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -52,10 +52,18 @@ class Report:
         }
         return json.dumps({**rounded, "twice_percent": round(self.twice_percent, 2)})
 
+    def append(self, path: Path) -> None:
+        """Add it to a file of reports, as one write: several processes do so."""
+        with path.open("a") as file:
+            file.write(self.to_json() + "\n")
+
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of reports."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line]
+    """The lines of a file of reports; none where there is no file yet."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def table(reports: Sequence[Mapping[str, Any]]) -> str:

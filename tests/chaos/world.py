@@ -75,6 +75,7 @@ class World:
 
     def __enter__(self) -> Self:
         environment = {
+            "HOME": str(self.folder),  # where no settings file of a person is
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "credentials"),
             "AWS_EC2_METADATA_DISABLED": "true",
