@@ -24,7 +24,8 @@ def nodes_killed(world: World) -> Report:
     while world.done() < 0.75 * len(world.expected):
         began_s = time.monotonic()
         world.kill_and_see(world.random.choice(world.nodes))
-        world.join()
+        world.join().command.wait_for(lambda event: event["event"] == "progress", world.pace.patience_s)
+        world.goes_on(0.05)
         time.sleep(max(0.0, began_s + period_s - time.monotonic()))
     return _resumed_in_time(world)
 
