@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import pytest
 
 from tests.chaos.apart import Apart
 from tests.chaos.report import Report, read, table
@@ -45,7 +46,9 @@ def one(name: str, seed: int, short: bool, out: Path | None) -> None:
     try:
         with TemporaryDirectory(prefix="ingest-chaos-", dir="/tmp") as folder:
             report = run(name, Path(folder), seed, SHORT if short else FULL)
-    except Exception as error:
+    except pytest.skip.Exception as missing:
+        report = Report(name, seed, skipped=str(missing))
+    except (Exception, pytest.fail.Exception) as error:
         traceback.print_exc()
         took_s = time.monotonic() - began_s
         report = Report(name, seed, took_s=took_s, error=f"{type(error).__name__}: {error}"[:LONGEST_ERROR])
@@ -76,7 +79,7 @@ def run_many(
 
 @main.command("each")
 @only_option
-@click.option("--at-once", type=int, default=4, show_default=True, help="Scenarios that run at one time.")
+@click.option("--at-once", type=int, default=3, show_default=True, help="Scenarios that run at one time.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--while", "parent", type=int, required=True, help="Stop when this process has ended.")
 def each(only: tuple[str, ...], at_once: int, out: Path, parent: int) -> None:

@@ -24,6 +24,7 @@ class Report:
         lease_s: the job's lease time, to compare that with.
         timeline: what was done when, in seconds.
         error: why the audit failed, or "".
+        skipped: what it needs and this machine has not, or "".
     """
 
     scenario: str
@@ -39,6 +40,7 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
     timeline: list[tuple[float, str]] = field(default_factory=list)
     error: str = ""
+    skipped: str = ""
 
     @property
     def twice_percent(self) -> float:
@@ -72,6 +74,7 @@ def table(reports: Sequence[Mapping[str, Any]]) -> str:
         "| scenario | runs | failed | items | faults | work done twice | longest gap | resumed after a kill |",
         "|---|--:|--:|--:|---|--:|--:|--:|",
     ]
+    reports = [report for report in reports if not report["skipped"]]
     for name in sorted({report["scenario"] for report in reports}):
         lines.append(_row(name, [report for report in reports if report["scenario"] == name]))
     lines.append(_row("**all**", reports))
