@@ -68,8 +68,11 @@ def run_many(
     duration_s: float, seed: int, at_once: int, short: bool, out: Path, only: tuple[str, ...]
 ) -> None:
     """Run scenarios in random order, for so long, then print the table. Exits with 1 if one failed."""
+    run_s = RUN_S * SHORT.factor if short else RUN_S
+    if duration_s <= run_s:
+        raise click.UsageError(f"one run takes about {run_s:.0f} s: give more than that")
     out.unlink(missing_ok=True)
-    begin_by_s = time.monotonic() + duration_s - (RUN_S * SHORT.factor if short else RUN_S)
+    begin_by_s = time.monotonic() + duration_s - run_s
     chosen = _drawn(list(only or SCENARIOS), seed)
     Apart(out, short=short).run_all(chosen, at_once, lambda: time.monotonic() < begin_by_s)
     reports = read(out)
