@@ -95,6 +95,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.held: list[Held] = []
         self.remembered: tuple[dict[bytes, bytes], Model] = self._all_keys(), copy.deepcopy(self.model)
+        self.feed(0)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
@@ -106,6 +107,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # The feeder
 
+    @precondition(lambda self: self.model.is_working and not self.model.enumerated)
     @rule(which=st.integers(0, 1))
     def feed(self, which: int) -> None:
         """A step of one of two feeders, each of which thinks that it is alone."""
@@ -133,7 +135,20 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         """A message came, for the first time or again; or one of a batch that Redis has forgotten."""
-        self._begin(data.draw(st.integers(0, len(self.model.batches))))
+        left = [number for number in range(len(self.model.batches)) if number not in self.model.committed]
+        self._begin(data.draw(st.sampled_from(left) if left else st.integers(0, len(self.model.batches))))
+
+    @precondition(lambda self: len(self.model.committed) < len(self.model.batches))
+    @rule(data=st.data(), index=st.integers(0, 1))
+    def die(self, data: st.DataObject, index: int) -> None:
+        """A node takes a batch, and dies with an item of it that it tries by itself."""
+        model, before = self.model, len(self.held)
+        left = [number for number in range(len(model.batches)) if number not in model.committed]
+        self._begin(data.draw(st.sampled_from(left)))
+        if len(self.held) > before:
+            batch = self.held.pop().batch
+            self.ledger.hold_item(batch, index, "n1")
+            model.in_hand[batch] = index
 
     @rule(failing=st.sets(st.integers(0, 3), max_size=1))
     def do_all(self, failing: set[int]) -> None:
@@ -203,6 +218,8 @@ class LedgerMachine(RuleBasedStateMachine):
         counted = self.ledger.commit(held.batch, tally, payload_sha1=held.attempt.payload_sha1, part="t")
         is_known = held.batch < len(model.batches) and model.batches[held.batch] == held.paths
         assert counted == (model.is_working and is_known and held.batch not in model.committed)
+        again = self.ledger.commit(held.batch, tally, payload_sha1=held.attempt.payload_sha1, part="u")
+        assert not again, "it counted twice"
         if counted:
             model.committed.add(held.batch)
             model.done += len(items) - len(failures)
@@ -230,18 +247,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # People
 
+    @precondition(lambda self: self.model.is_working and self.model.is_done)
     @rule()
     def finish(self) -> None:
-        """The end, of the work at least."""
-        model = self.model
-        if model.state is State.COMPLETING:
-            assert not self.ledger.finish(State.COMPLETING)
-        elif model.is_working and model.is_done:
-            assert self.ledger.finish(State.COMPLETING)
-            model.state = State.COMPLETING
-        else:
-            with pytest.raises(JobError):
-                self.ledger.finish(State.COMPLETING)
+        """The work is done."""
+        assert self.ledger.finish(State.COMPLETING)
+        assert not self.ledger.finish(State.COMPLETING)
+        self.model.state = State.COMPLETING
 
     @precondition(lambda self: self.model.state is State.COMPLETING)
     @rule()
@@ -251,19 +263,26 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.transition(end, State.COMPLETING)
         self.model.state = end
 
+    @precondition(lambda self: self.model.state is State.FAILED)
     @rule()
     def retry(self) -> None:
         """Failed items are tried again, in batches of their own."""
         model = self.model
-        if model.state is not State.FAILED:
-            with pytest.raises(JobError):
-                self.job.retry()
-            return
         paths = [path for _, path in sorted(model.failed.items())]
         assert self.job.retry() == len(paths)
         model.batches += [tuple(paths[start : start + 4]) for start in range(0, len(paths), 4)]
         model.failed.clear()
         model.state = State.UPLOADING
+
+    @rule()
+    def ask_too_early(self) -> None:
+        """A person asks for what the job's state does not permit."""
+        if self.model.state is not State.FAILED:
+            with pytest.raises(JobError):
+                self.job.retry()
+        if self.model.is_working and not self.model.is_done:
+            with pytest.raises(JobError):
+                self.ledger.finish(State.COMPLETING)
 
     # Always
 
