@@ -165,9 +165,9 @@ class _Run:
             except Exception:
                 log.exception("after item %s its processor could not clean up", hand.item.name)
 
-    def _blame(self, hand: _InHand, error: Exception) -> None:
+    def _blame(self, hand: _InHand, error: BaseException) -> None:
         """An error is its item's failure, with its reason, unless it is no item's fault."""
-        if isinstance(error, NOT_THE_ITEMS):
+        if isinstance(error, NOT_THE_ITEMS) or not isinstance(error, Exception):
             self._on_their_way.append(hand)
             raise error
         hand.error = hand.error or error

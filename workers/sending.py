@@ -18,7 +18,7 @@ class Sent:
     held_bytes: int
     is_over: bool = False
     outcome: Outcome | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Sending:
@@ -102,7 +102,7 @@ class Sending:
             try:
                 if task is not None and not self._is_given_up:
                     sent.outcome = self._store(task)
-            except Exception as error:  # noqa: BLE001 - it is raised by whoever asks what became of it
+            except BaseException as error:  # noqa: BLE001 - a panic of obstore's too: whoever asks must not wait for ever
                 sent.error = error
             del task
             self._over.put(sent)

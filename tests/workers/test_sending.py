@@ -46,6 +46,21 @@ def test_all_come_back_with_their_outcome_or_their_error(executor: ThreadPoolExe
     assert all(one.task is None for one in sent), "its bytes are still held"
 
 
+def test_what_ends_by_no_exception_comes_back_too(executor: ThreadPoolExecutor) -> None:
+    class Panic(BaseException):
+        pass
+
+    def store(task: Task) -> Outcome:
+        raise Panic
+
+    sending = Sending(store, executor, 4, 1 << 20, lambda: None)
+    sent = sending.send(task("a"))
+    sending.wait_for(sent)
+    sending.end()
+
+    assert isinstance(sent.error, Panic)
+
+
 def test_no_more_is_held_than_may_be_and_what_is_larger_passes_alone(executor: ThreadPoolExecutor) -> None:
     lock = threading.Lock()
     held: list[int] = []
