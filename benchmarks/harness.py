@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import platform
-import signal
 import socket
 import subprocess
 import threading
@@ -238,12 +237,17 @@ def serving(folder: Path) -> Iterator[Server]:
         _await(server)
         yield server
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server that this process started; at once where it does not heed SIGTERM."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _await(server: Server) -> None:

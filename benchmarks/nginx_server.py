@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from harness import BUCKET, Server, children, clean_env, free_port
+from harness import BUCKET, Server, children, clean_env, end, free_port
 from nginx_control import answering
 
 CONFIG = """\
@@ -109,12 +108,7 @@ def serving_nginx(folder: Path, workers: int | None = None) -> Iterator[NginxSer
             _await(process, server.endpoint_url, log)
             yield server
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path, within_s: float = 10.0) -> None:

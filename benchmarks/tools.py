@@ -175,3 +175,14 @@ def boss(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
     argv += [prefix, str(work.folder), str(work.sections), str(pixels), str(TILE), str(CORES), str(tiles)]
     env = server.aws_env() | {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
     return Command(argv, env, objects=tiles, says=True)
+
+
+COPYING = {
+    "ingest": ingest,
+    "s5cmd": s5cmd,
+    "rclone": rclone,
+    "aws-cli": aws,
+    "cloud-files": cloud_files,
+    "celery": celery,
+}
+"""What puts a folder's files under a prefix, file by file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from ingest.ledger import Ledger
 from ingest.manifest import result_rows
 from ingest.processors import Addition, Finisher, Result
 from ingest.stores.base import ObjectMeta, Store
-from ingest.stores.hashing import hashed
+from ingest.stores.hashing import hashed, hashed_file
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ class Finishing:
     def _put(self, addition: Addition) -> dict[str, Any]:
         body, key = addition.body, addition.key
         self._check()
-        sha256, size_bytes = hashed((body,)) if isinstance(body, bytes) else _hashed_file(body)
+        sha256, size_bytes = hashed((body,)) if isinstance(body, bytes) else hashed_file(body)
         self._ledger.note_addition(key)
         meta = ObjectMeta(sha256, addition.content_type, {"ingest-addition": self._ledger.job_id})
         if isinstance(body, bytes):
@@ -129,9 +128,3 @@ class Finishing:
             "size_bytes": size_bytes,
             "content_type": addition.content_type,
         }
-
-
-def _hashed_file(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return sha256, path.stat().st_size

@@ -7,7 +7,6 @@ copy) and ``job.json``. Every step may be repeated: the manifest notes which bat
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +36,7 @@ from ingest.manifest_parts import (
     write_part,
 )
 from ingest.stores.base import ObjectMeta, Store
+from ingest.stores.hashing import hashed_file
 
 __all__ = [
     "SCHEMA",
@@ -147,8 +147,7 @@ def _without(tables: Iterable[pa.Table], left_out: bytearray) -> Iterator[pa.Tab
 
 def put_local(store: Store, key: str, path: Path, content_type: str) -> None:
     """Store one of our own files. May be repeated."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256, _ = hashed_file(path)
     store.put_file(key, path, ObjectMeta(sha256, content_type))
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+
+from ingest.locked_folder import LockedFolder
 
 PREFIX = "download-"
-LOCK = ".lock"
-YOUNG_S = 60.0
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 Fetch = Callable[[str, Path], Mapping[str, str]]
@@ -43,8 +39,7 @@ class ScratchFiles:
         self._fetch = fetch
         self._keep = keep
         self._files: OrderedDict[str, _Kept] = OrderedDict()
-        self._folder: Path | None = None
-        self._lock: int | None = None
+        self._folder: LockedFolder | None = None
         self._number = 0
 
     @contextmanager
@@ -68,10 +63,9 @@ class ScratchFiles:
     def close(self) -> None:
         """Remove everything."""
         self._files.clear()
-        if self._folder is not None and self._lock is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(self._lock)
-        self._folder = self._lock = None
+        if self._folder is not None:
+            self._folder.remove()
+        self._folder = None
 
     def _fetched(self, name: str, file_name: str) -> _Kept:
         self._forget(max(0, self._keep - 1))
@@ -94,26 +88,5 @@ class ScratchFiles:
 
     def _own_folder(self) -> Path:
         if self._folder is None:
-            remove_abandoned(self._scratch_dir)
-            self._folder = Path(mkdtemp(prefix=PREFIX, dir=self._scratch_dir))
-            self._lock = os.open(self._folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        return self._folder
-
-
-def remove_abandoned(scratch_dir: Path, young_s: float = YOUNG_S) -> None:
-    """Remove the folders of processes that died. A living one's is locked; a very young one is left alone."""
-    for folder in scratch_dir.glob(f"{PREFIX}*"):
-        try:
-            if time.time() - folder.stat().st_mtime < young_s:
-                continue
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # it has just gone, or is another's
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(lock)
+            self._folder = LockedFolder(self._scratch_dir, PREFIX)
+        return self._folder.path

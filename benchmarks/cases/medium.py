@@ -11,13 +11,6 @@ CASE = Case(
     title="files of 1 MiB",
     size=1000,
     make=lambda folder, count: works.files(folder, count, 1 << 20),
-    tools={
-        "ingest": tools.ingest,
-        "s5cmd": tools.s5cmd,
-        "rclone": tools.rclone,
-        "aws-cli": tools.aws,
-        "cloud-files": tools.cloud_files,
-        "celery": tools.celery,
-    },
+    tools=tools.COPYING,
     servers=("nginx", "rclone"),
 )

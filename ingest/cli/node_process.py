@@ -10,10 +10,10 @@ import sys
 from collections import deque
 from pathlib import Path
 
-from ingest.cli.node_scratch import NodeScratch
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
+from ingest.locked_folder import LockedFolder
 from ingest.presence import new_node_name
 
 
@@ -24,7 +24,7 @@ class NodeProcess:
         self._job = job
         self.name = new_node_name()
         self.log_path = _log_path(job.settings, job.job_id)
-        self._scratch = NodeScratch(job.settings.scratch, self.name)
+        self._scratch = LockedFolder(job.settings.scratch, "node-")
         # A node is killed at the end, and cleans up nothing: whatever it keeps for a while is in here.
         environment = {
             **os.environ,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from ingest.stores.base import never
 
@@ -20,3 +21,9 @@ def hashed(pieces: Iterable[bytes], check: Callable[[], None] = never) -> tuple[
         size_bytes += len(piece)
         check()
     return sha256.hexdigest(), size_bytes
+
+
+def hashed_file(path: Path) -> tuple[str, int]:
+    """As :func:`hashed`, of a file of our own, which nothing writes to meanwhile."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()

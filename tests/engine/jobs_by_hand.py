@@ -14,6 +14,8 @@ from ingest.job import Job
 from ingest.ledger import Attempt, State, Tally
 from ingest.plugin_loader import Processors
 from ingest.processors import JobContext, Params, PathProcessor
+from ingest.workers.kit import make_kit
+from ingest.workers.tasks import run_batch
 
 
 def job_over(folder: Path, *, manual_complete: bool = False, **changes: Any) -> Job:
@@ -89,3 +91,19 @@ def commit_all(job: Job, done: int = 5) -> None:
 def state_of(job: Job) -> State:
     """The state in the ledger."""
     return job.ledger.state()
+
+
+def feed(job: Job) -> None:
+    """List all items of a job's own source."""
+    processors = job.processors()
+    feeder = Feeder(job.config, job.ledger, job.queue, processors, job.keys(processors), job.context.grid)
+    while not job.status().counts.enumerated:
+        feeder.step()
+
+
+def work(job: Job) -> None:
+    """Do every batch that is left."""
+    kit = make_kit(job, "n1")
+    for batch in job.ledger.uncommitted(job.status().counts.batches):
+        run_batch(job, kit, batch)
+    kit.executor.shutdown()

@@ -16,11 +16,9 @@ from ingest.errors import JobError
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.workers.kit import make_kit
-from ingest.workers.tasks import run_batch
 from ingest.workers.watch import Watch
 from tests.audit import audit, make_files
-from tests.engine.jobs_by_hand import job_over
+from tests.engine.jobs_by_hand import feed, job_over, work
 from tests.engine.making import files_below
 
 ROUNDS = 8
@@ -30,20 +28,6 @@ ROUNDS = 8
 def no_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes have no orders but the test's."""
     monkeypatch.setattr(Watch, "of", classmethod(lambda cls, presence, node, process: cls()))
-
-
-def feed(job: Job) -> None:
-    processors = job.processors()
-    feeder = Feeder(job.config, job.ledger, job.queue, processors, job.keys(processors), job.context.grid)
-    while not job.status().counts.enumerated:
-        feeder.step()
-
-
-def work(job: Job) -> None:
-    kit = make_kit(job, "n1")
-    for batch in job.ledger.uncommitted(job.status().counts.batches):
-        run_batch(job, kit, batch)
-    kit.executor.shutdown()
 
 
 def later(call: Callable[[Job], object], wait_s: float) -> Callable[[Job], object]:

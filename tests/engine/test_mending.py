@@ -8,16 +8,13 @@ from typing import Any
 
 import pytest
 
-from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import Part, State
 from ingest.manifest import ManifestDamaged
 from ingest.workers import tasks
-from ingest.workers.kit import make_kit
-from ingest.workers.tasks import run_batch
 from ingest.workers.watch import Watch
 from tests.audit import audit, make_files
-from tests.engine.jobs_by_hand import job_over
+from tests.engine.jobs_by_hand import feed, job_over, work
 from tests.engine.making import files_below
 
 Damage = Callable[[Path], None]
@@ -41,23 +38,6 @@ def no_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes have no orders but the test's."""
     monkeypatch.setattr(Watch, "of", classmethod(lambda cls, presence, node, process: cls()))
     monkeypatch.setattr(tasks, "TRY_AGAIN_AFTER_S", 0.01)
-
-
-def feed(job: Job) -> None:
-    processors = job.processors()
-    feeder = Feeder(job.config, job.ledger, job.queue, processors, job.keys(processors), job.context.grid)
-    while feeder.step():
-        pass
-    while not job.status().counts.enumerated:
-        feeder.step()
-
-
-def work(job: Job) -> None:
-    """Do every batch that is left."""
-    kit = make_kit(job, "n1")
-    for batch in job.ledger.uncommitted(job.status().counts.batches):
-        run_batch(job, kit, batch)
-    kit.executor.shutdown()
 
 
 def part_of(job: Job, folder: Path, batch: int) -> Path:

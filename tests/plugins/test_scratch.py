@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.plugins.scratch import ScratchFiles, remove_abandoned
+from ingest.locked_folder import remove_abandoned
+from ingest.plugins.scratch import PREFIX, ScratchFiles
 
 HOLDER = """
 import sys, time
@@ -70,14 +71,14 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path
         try:
             assert process.stdout is not None
             path = Path(process.stdout.readline().strip())
-            remove_abandoned(tmp_path, young_s=0)
+            remove_abandoned(tmp_path, PREFIX, young_s=0)
             assert path.read_text() == "x", "it is in use"
         finally:
             process.kill()
-    remove_abandoned(tmp_path)
+    remove_abandoned(tmp_path, PREFIX)
     assert path.exists(), "it is young: it may not be locked yet"
     os.utime(path.parent.parent, (0, 0))
 
-    remove_abandoned(tmp_path)
+    remove_abandoned(tmp_path, PREFIX)
 
     assert list(tmp_path.glob("download-*")) == []
