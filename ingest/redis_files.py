@@ -27,7 +27,6 @@ class ServerFiles:
 
     def __init__(self, state_dir: Path) -> None:
         self.folder = state_dir.expanduser().absolute() / "redis"
-        self.config = self.folder / "redis.conf"
         self.log = self.folder / "redis.log"
         self.pid = self.folder / "redis.pid"
         self._facts = self.folder / "server.json"

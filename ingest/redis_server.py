@@ -28,7 +28,7 @@ from ingest.config import Settings
 from ingest.errors import RedisUnreachable
 from ingest.redis_binary import Binary, find_binary
 from ingest.redis_client import redis_errors
-from ingest.redis_files import ServerFiles, write_private
+from ingest.redis_files import ServerFiles
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
@@ -176,21 +176,20 @@ def _start(files: ServerFiles, announce: Callable[[str], None]) -> Binary:
     binary = find_binary()
     _refuse_older(files, binary)
     files.socket.unlink(missing_ok=True)
-    write_private(files.config, _config(files))
     with files.server_lock() as lock:
         done = subprocess.run(  # it goes to the background by itself
-            [binary.path, files.config],
+            [binary.path, "-"],  # the name of a config file would be a pattern to Redis 7
             pass_fds=[lock],
             start_new_session=True,
             umask=0o077,
-            stdin=subprocess.DEVNULL,
+            input=_config(files),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=START_TIMEOUT_S,
             check=False,
         )
     if done.returncode or not _await(files, announce):
-        said = done.stdout.decode(errors="replace").strip() or files.log_tail()
+        said = f"{done.stdout.decode(errors='replace')}\n{files.log_tail()}".strip()
         raise RedisUnreachable(
             f"the bundled Redis ({binary.path}) does not start; the end of its log:\n{said}"
         )
@@ -210,7 +209,7 @@ def _refuse_older(files: ServerFiles, binary: Binary) -> None:
 
 
 def _config(files: ServerFiles) -> bytes:
-    """The server's config file: secrets and paths go here, never on a command line."""
+    """The server's config, for its standard input: secrets and paths go there, never on a command line."""
     values = {
         **{name: value.encode() for name, value in _DIRECTIVES.items()},
         "requirepass": files.facts["password"].encode(),
