@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingest.ledger import State
+from tests.chaos.node import Node
 from tests.chaos.report import Report
 from tests.chaos.s3_proxy import S3Faults
 from tests.chaos.world import World
@@ -57,13 +58,16 @@ def _until_refused_again(world: World) -> None:
 
 
 def _kill_coordinator(world: World) -> None:
-    """Kill the node whose duty it is."""
+    """Kill the node whose duty it is. One that was killed before holds it until its lease has run out."""
+    world.until(lambda: _coordinating(world) is not None, "no node coordinates")
+    node = _coordinating(world)
+    assert node is not None, "it gave the duty up at this very moment"
+    world.fault("coordinator killed")
+    node.kill()
+    world.nodes.remove(node)
+
+
+def _coordinating(world: World) -> Node | None:
     client: Any = world.job.ledger.client
     holder = (client.get(world.job.ledger.key("coordinator")) or b"").decode()
-    for node in list(world.nodes):
-        if any(f"-{pid}-" in holder for pid in node.group):
-            world.fault("coordinator killed")
-            node.kill()
-            world.nodes.remove(node)
-            return
-    raise AssertionError(f"no node coordinates: {holder!r}")
+    return next((node for node in world.nodes if any(f"-{pid}-" in holder for pid in node.group)), None)
