@@ -118,7 +118,15 @@ def parse_config(config: Mapping[str, Any], *, base_dir: Path | None = None) -> 
     Raises:
         ConfigError: for the first thing that is wrong: its place, what was expected, found, and a hint.
     """
-    return parse_model(JobConfig, {k: v for k, v in config.items() if k != "$schema"}, base_dir=base_dir)
+    checked = parse_model(JobConfig, {k: v for k, v in config.items() if k != "$schema"}, base_dir=base_dir)
+    try:
+        checked.model_dump_json(by_alias=True)
+    except ValueError as error:
+        raise ConfigError(
+            f"holds what cannot be written as JSON, which nodes read it as: {error}",
+            hint="text must be UTF-8, and numbers finite",
+        ) from None
+    return checked
 
 
 def parse_model(
