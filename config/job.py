@@ -161,6 +161,11 @@ class Destination(Strict):
         "connection.",
     )
     storage_class: str | None = Field(default=None, description="S3 storage class, such as `STANDARD_IA`.")
+    dedupe: Literal["sha256"] | None = Field(
+        default=None,
+        description="`sha256`: content that this bucket has under any key is not sent again. Markers "
+        "(`raw/hash/<sha256>`, at the bucket's root) say where it is.",
+    )
 
     @field_validator("url")
     @classmethod
@@ -194,6 +199,37 @@ class Destination(Strict):
                 raise ValueError("must not hold a user or password")
             _check_no_query(url)
         return url
+
+    @model_validator(mode="after")
+    def _may_be_shared(self) -> Self:
+        """Others rely on an object whose content they do not store again: it is checked, and stays as it is."""
+        if self.dedupe is not None and self.on_existing == "overwrite":
+            raise ValueError(
+                "dedupe does not go with on_existing 'overwrite': other items may refer to what it replaces"
+            )
+        if self.dedupe is not None and self.checksum == "none":
+            raise ValueError(
+                "dedupe does not go with checksum 'none': other items rely on what was stored; use 'auto'"
+            )
+        return self
+
+    @property
+    def prefix(self) -> str:
+        """What its keys begin with in the bucket, with a slash at the end; "" where that is nothing.
+
+        A folder (``file://``) is a bucket itself.
+        """
+        scheme, _, rest = self.url.partition("://")
+        prefix = "" if scheme == "file" else rest.partition("/")[2]
+        return prefix and f"{prefix}/"
+
+    @property
+    def bucket(self) -> Self:
+        """The whole bucket that it lies in, as a destination without a prefix."""
+        scheme, _, rest = self.url.partition("://")
+        if scheme == "file":
+            return self
+        return self.model_copy(update={"url": f"{scheme}://{rest.partition('/')[0]}"})
 
 
 class UploadConfig(Strict):

@@ -6,7 +6,7 @@ Both read the manifest, and so need pyarrow, which takes a while to import: this
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from ingest.finishing import Finishing, ManifestResults
 from ingest.handle import JobHandle
 from ingest.items import Item
 from ingest.ledger import State
+from ingest.markers import Markers
 from ingest.mending import undo
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
+from ingest.stores.hashing import hashed
 from ingest.version import __version__
 
 log = logging.getLogger(__name__)
@@ -47,13 +49,15 @@ def complete(job: JobHandle) -> State:
     _, counts, _ = job.ledger.snapshot()
     end = State.FAILED if counts.failed else State.COMPLETE
 
+    prefix = job.config.destination.prefix
+
     def still_completing() -> None:
         state = job.ledger.state()
         if state is not State.COMPLETING:
             raise JobError(f"job {job.job_id} is {state}, and is not completed any more")
 
     def finish(parquet: Path) -> dict[str, Any]:
-        results = ManifestResults(job.store, parquet, job.settings.scratch, counts.failed)
+        results = ManifestResults(job.store, parquet, job.settings.scratch, counts.failed, prefix)
         finishing = Finishing(job.store, job.ledger, still_completing)
         return {"additions": finishing.run(job.finishers(), results)}
 
@@ -64,7 +68,7 @@ def complete(job: JobHandle) -> State:
     summary = _summary(job, end)
     try:
         manifest.complete(
-            job.store, job.job_id, counts.batches, tokens, summary, scratch, still_completing, finish
+            job.store, job.job_id, counts.batches, tokens, summary, scratch, still_completing, finish, prefix
         )
     except manifest.ManifestDamaged as error:
         damaged = manifest.damaged(job.store, job.job_id, counts.batches, tokens, scratch)
@@ -97,20 +101,37 @@ def delete_stored(job: JobHandle) -> int:
     """Delete what a cancelled job stored and did not find there, then its manifest; how many objects were its data.
 
     What batches that were cut off had stored is deleted where the object itself says that this job stored it.
-    A folder does not say so, and keeps them. What finishers stored goes too.
+    A folder does not say so, and keeps them. What finishers stored goes too. Where the job deduplicates, the markers
+    of its objects go before them, and what other jobs refer to stays.
     """
     count = 0
-    keys = _stored_keys(job)
-    while chunk := list(islice(keys, DELETED_AT_ONCE)):
-        job.store.delete(chunk)
-        count += len(chunk)
+    objects = _stored_objects(job)
+    while chunk := list(islice(objects, DELETED_AT_ONCE)):
+        keys = _unused(job, chunk) if job.config.destination.dedupe else [key for key, _ in chunk]
+        job.store.delete(keys)
+        count += len(keys)
     job.store.delete(job.ledger.additions())
     job.store.delete([info.key for info in job.store.list(manifest.folder(job.job_id))])
+    if job.config.destination.dedupe:
+        Markers(job.bucket).forget_uses(job.job_id)
     return count
 
 
-def _stored_keys(job: JobHandle) -> Iterator[str]:
-    yield from manifest.stored_keys(job.store, job.job_id, job.settings.scratch)
+def _unused(job: JobHandle, objects: Sequence[tuple[str, str]]) -> list[str]:
+    """The keys of those objects (keys and SHA-256) that no other job refers to. Their markers are gone."""
+    prefix = job.config.destination.prefix
+    used = Markers(job.bucket).withdraw(job.job_id, [(prefix + key, sha256) for key, sha256 in objects])
+    if used:
+        users = ", ".join(sorted(frozenset().union(*used.values())))
+        log.warning(
+            "%d objects that job %s stored stay: other jobs refer to them (%s)", len(used), job.job_id, users
+        )
+    return [key for key, _ in objects if prefix + key not in used]
+
+
+def _stored_objects(job: JobHandle) -> Iterator[tuple[str, str]]:
+    """Keys and SHA-256 of what the job stored and did not find there."""
+    yield from manifest.stored_objects(job.store, job.job_id, job.settings.scratch)
     processors = load_processors(job.config, job.context, job.settings)
     keys = job.keys(processors)
     _, counts, _ = job.ledger.snapshot()
@@ -119,7 +140,7 @@ def _stored_keys(job: JobHandle) -> Iterator[str]:
             key = _key_or_none(keys, item)
             info = job.store.stat(key) if key else None
             if key and info and info.metadata.get("ingest-item", "").startswith(f"{job.job_id}/"):
-                yield key
+                yield key, info.sha256 or hashed(job.store.read(key))[0]
     processors.close()
 
 

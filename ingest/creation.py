@@ -17,11 +17,13 @@ from ingest.handle import make_context
 from ingest.items import Grid
 from ingest.job import Job
 from ingest.ledger import Ledger
+from ingest.markers import Markers
 from ingest.plugin_loader import Processors, load_finishers, load_processors, resolve_processors
+from ingest.processors import Finisher
 from ingest.redis_client import connect, redis_errors
 from ingest.redis_server import redis_url
 from ingest.stores.base import Capabilities
-from ingest.stores.open import open_store
+from ingest.stores.open import open_bucket, open_store
 from ingest.version import LEDGER_FORMAT, __version__
 
 _ID_LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
@@ -71,8 +73,9 @@ def check(raw: Mapping[str, Any], base_dir: Path, settings: Settings) -> JobConf
     processors = load_processors(config, context, settings)
     processors.path.check()
     processors.tile.check()
-    for finisher in load_finishers(config, context, settings):
+    for number, finisher in enumerate(load_finishers(config, context, settings)):
         finisher.check()
+        _check_knows_duplicates(config, finisher, f"finishers.{number}")
     _check_key_fields(config, processors)
     _check_apart(config)
     processors.close()
@@ -89,6 +92,17 @@ def _check_key_fields(config: JobConfig, processors: Processors) -> None:
             f"{{{name}}} is no field of a job over {kind}",
             place="destination.key",
             hint=did_you_mean(name, known),
+        )
+
+
+def _check_knows_duplicates(config: JobConfig, finisher: Finisher[Any], place: str) -> None:
+    """Refuse a finisher that would look for an object under every row's key, where some have none."""
+    if config.destination.dedupe is not None and not finisher.knows_duplicates:
+        raise ConfigError(
+            f"{type(finisher).__name__} needs each upload under a key of its own, and destination.dedupe "
+            "stores equal ones once",
+            place=place,
+            hint="leave out one of the two",
         )
 
 
@@ -122,9 +136,16 @@ def probe(config: JobConfig) -> Probed:
     """
     store = open_store(config.destination, config.upload)
     try:
-        return Probed(store.probe(), next(store.list(), None) is None)
+        probed = Probed(store.probe(), next(store.list(), None) is None)
     finally:
         store.close()
+    if config.destination.dedupe is not None:
+        bucket = open_bucket(config.destination, config.upload, probed.capabilities)
+        try:
+            Markers(bucket).probe()
+        finally:
+            bucket.close()
+    return probed
 
 
 def create_checked(config: JobConfig, probed: Probed, *, manual_complete: bool, settings: Settings) -> Job:

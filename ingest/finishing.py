@@ -17,6 +17,7 @@ from ingest.config import checked_key
 from ingest.errors import IngestError, JobError, ObjectMissing, RedisError, Stopped, StoreError
 from ingest.ledger import Ledger
 from ingest.manifest import result_rows
+from ingest.markers import object_key
 from ingest.processors import Addition, Finisher, Result
 from ingest.stores.base import ObjectMeta, Store
 from ingest.stores.hashing import hashed, hashed_file
@@ -29,8 +30,11 @@ NOT_THE_FINISHERS = (StoreError, RedisError, JobError, Stopped)
 class ManifestResults:
     """A job's :class:`ingest.processors.Results`, from a local copy of its manifest."""
 
-    def __init__(self, store: Store, manifest: Path, scratch_dir: Path, failed_items: int) -> None:
+    def __init__(
+        self, store: Store, manifest: Path, scratch_dir: Path, failed_items: int, prefix: str = ""
+    ) -> None:
         self.failed_items = failed_items
+        self._prefix = prefix
         self._store = store
         self._manifest = manifest
         self._scratch_dir = scratch_dir
@@ -43,6 +47,22 @@ class ManifestResults:
                 mtime_ns=row["mtime"],
             )
 
+    def object_key(self, row: Result) -> str | None:
+        """See :meth:`ingest.processors.Results.object_key`."""
+        key = object_key(row.key, row.metadata, self._prefix)
+        return key.removeprefix(self._prefix) if key.startswith(self._prefix) else None
+
+    def stored(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """See :meth:`ingest.processors.Results.stored`."""
+        return ((info.key, info.size_bytes) for info in self._store.list(prefix))
+
+    def sha256(self, key: str) -> str:
+        """See :meth:`ingest.processors.Results.sha256`."""
+        info = self._store.stat(key)
+        if info is None:
+            raise _gone(key)
+        return info.sha256 or hashed(self._store.read(key))[0]
+
     @contextmanager
     def open(self, key: str) -> Iterator[Path]:
         """See :meth:`ingest.processors.Results.open`."""
@@ -52,9 +72,7 @@ class ManifestResults:
                 with path.open("wb") as file:
                     file.writelines(self._store.read(key))
             except ObjectMissing as error:
-                raise IngestError(
-                    f"{key!r} is in the manifest, and not at the destination any more"
-                ) from error
+                raise _gone(key) from error
             yield path
 
     def has(self, key: str) -> bool:
@@ -62,6 +80,10 @@ class ManifestResults:
         with pq.ParquetFile(self._manifest) as table:
             keys = (batch["key"] for batch in table.iter_batches(columns=["key"]))
             return any(pc.any(pc.equal(some, pa.scalar(key))).as_py() for some in keys)
+
+
+def _gone(key: str) -> IngestError:
+    return IngestError(f"{key!r} is in the manifest, and not at the destination any more")
 
 
 class Finishing:

@@ -21,7 +21,7 @@ from ingest.queue import JobQueue
 from ingest.redis_server import redis_url
 from ingest.status import Status
 from ingest.stores.base import Store, never
-from ingest.stores.open import open_store
+from ingest.stores.open import open_bucket, open_store
 from ingest.stores.retry import RetryingStore
 
 
@@ -74,6 +74,15 @@ class JobHandle:
             ConfigError, StoreRefused: it cannot be used from this machine; there may be no credentials.
         """
         return open_store(self.config.destination, self.config.upload, self.record.capabilities)
+
+    @cached_property
+    def bucket(self) -> Store:
+        """The whole bucket that the destination lies in, with retries for passing faults."""
+        return RetryingStore(self.open_bucket(), self.config.upload.retries)
+
+    def open_bucket(self) -> Store:
+        """The bucket, opened anew; see :meth:`open_store`."""
+        return open_bucket(self.config.destination, self.config.upload, self.record.capabilities)
 
     def processors(self, check: Callable[[], None] = never) -> Processors:
         """New processors for the job, checked on this machine.

@@ -31,7 +31,8 @@ class Job(JobHandle):
         A cancel that was cut off is finished.
 
         Args:
-            delete_uploaded: delete the objects that this job stored, too.
+            delete_uploaded: delete the objects that this job stored, too; but none that another job refers to
+                (``destination.dedupe``).
 
         Returns:
             How many objects were deleted.

@@ -35,6 +35,7 @@ from ingest.manifest_parts import (
     read_parts,
     write_part,
 )
+from ingest.markers import DUPLICATE_OF
 from ingest.stores.base import ObjectMeta, Store
 from ingest.stores.hashing import hashed_file
 
@@ -52,7 +53,7 @@ __all__ = [
     "read_manifest",
     "read_parts",
     "result_rows",
-    "stored_keys",
+    "stored_objects",
     "write_part",
 ]
 
@@ -70,6 +71,7 @@ def complete(
     scratch_dir: Path,
     check: Callable[[], None] = lambda: None,
     finish: Callable[[Path], Mapping[str, Any]] = lambda manifest: {},
+    prefix: str = "",
 ) -> None:
     """Make the manifest of a job whose ``batches`` are all committed, then delete the parts. May be repeated.
 
@@ -81,6 +83,7 @@ def complete(
         check: called before each write; raises where the job is not to be completed any more.
         finish: called with a local copy of the manifest when that is stored, and before ``job.json`` is; what else
             ``job.json`` should say.
+        prefix: what keys below the destination begin with in the bucket.
 
     Raises:
         ManifestDamaged: a part is missing, truncated or garbled; nothing was deleted.
@@ -95,7 +98,7 @@ def complete(
             raise ManifestDamaged(f"the manifest part {part_key(job_id, missing, token)} is missing")
         kept = _without(_tables(before), anew) if before else ()
         parts = read_parts(store, job_id, (part for part in tokens() if anew[part[0]]))
-        _write(itertools.chain(kept, parts), batches, parquet, sums)
+        _write(itertools.chain(kept, parts), batches, parquet, sums, prefix)
         check()
         put_local(store, f"{folder(job_id)}manifest.parquet", parquet, "application/vnd.apache.parquet")
         put_local(store, f"{folder(job_id)}manifest-sha256.txt", sums, "text/plain; charset=utf-8")
@@ -177,11 +180,11 @@ def _tables(manifest: pq.ParquetFile) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch]).cast(SCHEMA)
 
 
-def _write(tables: Iterable[pa.Table], batches: int, parquet: Path, sums: Path) -> None:
+def _write(tables: Iterable[pa.Table], batches: int, parquet: Path, sums: Path, prefix: str) -> None:
     schema = SCHEMA.with_metadata({BATCHES_FIELD: str(batches).encode()})
     with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, sums.open("wb") as text:
         for table in _grouped(tables, schema):
-            text.write(_checksum_lines(table))
+            text.write(_checksum_lines(_with_objects(table, prefix)))
             writer.write_table(table)
 
 
@@ -196,6 +199,24 @@ def _grouped(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table
             yield _joined(waiting, schema)
             waiting, rows = [], 0
     yield _joined(waiting, schema)
+
+
+def _with_objects(table: pa.Table, prefix: str) -> pa.Table:
+    """Key and SHA-256 of the objects that have the rows' bytes. Those outside the destination are left out."""
+    lookup: Any = pc.map_lookup  # its stubs want arrays alone
+    duplicate_of = lookup(table["metadata"], pa.scalar(DUPLICATE_OF), "first")
+    if duplicate_of.null_count == len(table):
+        return table.select(["key", "sha256"])
+    below = pc.if_else(
+        pc.starts_with(duplicate_of, prefix),
+        pc.utf8_slice_codeunits(duplicate_of, len(prefix)),
+        pa.scalar(None, pa.string()),
+    )
+    keys = pc.if_else(pc.is_null(duplicate_of), table["key"], below)
+    found = pa.table({"key": keys, "sha256": table["sha256"]})
+    return (
+        found.filter(pc.is_valid(found["key"])).group_by(["key", "sha256"], use_threads=False).aggregate([])
+    )
 
 
 def _checksum_lines(table: pa.Table) -> bytes:
@@ -215,8 +236,8 @@ def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().replace_schema_metadata(schema.metadata)
 
 
-def stored_keys(store: Store, job_id: str, scratch_dir: Path) -> Iterator[str]:
-    """The keys of what a job stored and did not find there, by its parts and, where it was completed, its manifest.
+def stored_objects(store: Store, job_id: str, scratch_dir: Path) -> Iterator[tuple[str, str]]:
+    """Key and SHA-256 of what a job stored and did not find, by its parts and, where it was completed, its manifest.
 
     Raises:
         ManifestDamaged: a part is truncated or garbled.
@@ -224,14 +245,14 @@ def stored_keys(store: Store, job_id: str, scratch_dir: Path) -> Iterator[str]:
     with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
         before = _fetch(store, job_id, Path(scratch, "manifest.parquet"))
         for table in _tables(before) if before else ():
-            yield from _keys_stored(table)
+            yield from _objects_stored(table)
     for info in store.list(parts_folder(job_id)):
-        yield from _keys_stored(decode_part(store.read_bytes(info.key), info.key))
+        yield from _objects_stored(decode_part(store.read_bytes(info.key), info.key))
 
 
-def _keys_stored(table: pa.Table) -> list[str]:
-    rows = table.select(["key", "status"]).to_pylist()
-    return [row["key"] for row in rows if row["status"] == "stored"]
+def _objects_stored(table: pa.Table) -> list[tuple[str, str]]:
+    rows = table.select(["key", "sha256", "status"]).to_pylist()
+    return [(row["key"], row["sha256"]) for row in rows if row["status"] == "stored"]
 
 
 def checksum_line(sha256: str, key: str) -> str:

@@ -317,6 +317,24 @@ class Results(Protocol):
     def rows(self) -> Iterator[Result]:
         """Every row, in the manifest's order and in bounded memory. May be asked again."""
 
+    def object_key(self, row: Result) -> str | None:
+        """The key of the object that has the row's bytes: its own, or, where it is a duplicate, another object's.
+
+        None where that object lies in the bucket, but not below the destination.
+        """
+
+    def stored(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Key and size of every object below the destination whose key begins with ``prefix``, in order of the keys'
+        bytes. Objects of other jobs, and of other programs, are among them.
+        """
+
+    def sha256(self, key: str) -> str:
+        """SHA-256 of a stored object, hexadecimal: as recorded with it, else by reading it.
+
+        Raises:
+            StoreError, IngestError: as :meth:`open`.
+        """
+
     def open(self, key: str) -> AbstractContextManager[Path]:
         """A local copy of a stored object; leaving the context deletes it.
 
@@ -331,9 +349,14 @@ class Finisher(abc.ABC, Generic[ParamsT]):
 
     It runs when all items have come to an end, also where some have failed. What it raises leaves the job
     ``completing``, with the reason; when that is mended, the job is completed by the next node that joins.
+
+    Attributes:
+        knows_duplicates: it asks :meth:`Results.object_key` where a row's object lies. One that does not is refused in
+            a job whose destination has ``dedupe``, as some rows have no object under their own key there.
     """
 
     Params: ClassVar[type[Params]] = Params
+    knows_duplicates: ClassVar[bool] = False
 
     def __init__(self, params: ParamsT, context: JobContext) -> None:
         self.params = params

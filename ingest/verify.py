@@ -11,6 +11,7 @@ from typing import Any
 from ingest import manifest
 from ingest.errors import ObjectMissing
 from ingest.job import Job
+from ingest.markers import DUPLICATE_OF, object_key
 from ingest.stores.base import ObjectInfo, Store
 from ingest.stores.hashing import hashed
 
@@ -36,21 +37,48 @@ def verify(job: Job, *, deep: bool) -> Iterator[Finding]:
         ObjectMissing: the job has no manifest.
         StoreError: the destination cannot be read.
     """
-    rows = manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
+    destination = job.config.destination
+    store, prefix = (job.store, "") if destination.dedupe is None else (job.bucket, destination.prefix)
+    rows = (
+        _looked_for(row, prefix)
+        for row in manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
+    )
     with ThreadPoolExecutor(READERS, "verify") as readers:
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
-            look: Callable[[Mapping[str, Any]], Finding]
+            look: Callable[[_Row], Finding]
             if deep:
-                look = lambda row: _read(job.store, row)  # noqa: E731 - one of two, side by side
+                look = lambda row: _read(store, row)  # noqa: E731 - one of two, side by side
             else:
-                listed = _listed(job.store, chunk)
-                look = lambda row, listed=listed: _compare(row, listed.get(row["key"]))  # type: ignore[misc]  # noqa: E731
+                listed = _listed(store, {row.object_key for row in chunk})
+                look = lambda row, listed=listed: _compare(row, listed.get(row.object_key))  # type: ignore[misc]  # noqa: E731
             yield from readers.map(look, chunk)
 
 
-def _listed(store: Store, rows: list[Mapping[str, Any]]) -> dict[str, ObjectInfo]:
-    """What a listing says of the rows' objects."""
-    wanted = {row["key"] for row in rows}
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is looked at of a row, and the key under which the store that is asked has its bytes."""
+
+    key: str
+    object_key: str
+    is_duplicate: bool
+    stored_bytes: int
+    sha256: str
+    etag: str | None
+
+    def finding(self, problem: str) -> Finding:
+        if problem and self.is_duplicate:
+            problem = f"is a duplicate of {self.object_key!r}, which {problem}"
+        return Finding(self.key, problem)
+
+
+def _looked_for(row: Mapping[str, Any], prefix: str) -> _Row:
+    metadata = dict(row["metadata"] or ())
+    key = object_key(row["key"], metadata, prefix)
+    return _Row(row["key"], key, DUPLICATE_OF in metadata, row["stored_bytes"], row["sha256"], row["etag"])
+
+
+def _listed(store: Store, wanted: set[str]) -> dict[str, ObjectInfo]:
+    """What a listing says of these objects."""
     folders = sorted({key.rpartition("/")[0] for key in wanted})
     found: dict[str, ObjectInfo] = {}
     if len(folders) > ROWS_AT_ONCE // 100:
@@ -62,22 +90,21 @@ def _listed(store: Store, rows: list[Mapping[str, Any]]) -> dict[str, ObjectInfo
     return found
 
 
-def _compare(row: Mapping[str, Any], info: ObjectInfo | None) -> Finding:
-    key = row["key"]
+def _compare(row: _Row, info: ObjectInfo | None) -> Finding:
     if info is None:
-        return Finding(key, "is missing")
-    if info.size_bytes != row["stored_bytes"]:
-        return Finding(key, f"has {info.size_bytes} bytes; {row['stored_bytes']} were stored")
-    if info.etag and row["etag"] and info.etag != row["etag"]:
-        return Finding(key, f"was written again: its ETag is {info.etag}, and was {row['etag']}")
-    return Finding(key, "")
+        return row.finding("is missing")
+    if info.size_bytes != row.stored_bytes:
+        return row.finding(f"has {info.size_bytes} bytes; {row.stored_bytes} were stored")
+    if info.etag and row.etag and info.etag != row.etag:
+        return row.finding(f"was written again: its ETag is {info.etag}, and was {row.etag}")
+    return row.finding("")
 
 
-def _read(store: Store, row: Mapping[str, Any]) -> Finding:
+def _read(store: Store, row: _Row) -> Finding:
     try:
-        sha256, size_bytes = hashed(store.read(row["key"]))
+        sha256, size_bytes = hashed(store.read(row.object_key))
     except ObjectMissing:
-        return Finding(row["key"], "is missing")
-    if sha256 == row["sha256"]:
-        return Finding(row["key"], "")
-    return Finding(row["key"], f"has other content: {size_bytes} bytes with SHA-256 {sha256}")
+        return row.finding("is missing")
+    if sha256 == row.sha256:
+        return row.finding("")
+    return row.finding(f"has other content: {size_bytes} bytes with SHA-256 {sha256}")

@@ -24,7 +24,7 @@ from ingest.manifest import (
     folder,
     part_key,
     read_manifest,
-    stored_keys,
+    stored_objects,
     write_part,
 )
 from ingest.stores.base import ObjectMeta, Stored
@@ -270,7 +270,8 @@ def test_what_a_job_stored_is_known_from_its_manifest_and_its_parts(
     complete(store, 1, tmp_path)
     parts(store, {1: [row(2), row(3, status="skipped")]})
 
-    assert [*stored_keys(store, JOB, tmp_path)] == ["k00000", "k00002"]
+    found = [*stored_objects(store, JOB, tmp_path)]
+    assert found == [("k00000", row(0).sha256), ("k00002", row(2).sha256)]
 
 
 def test_a_job_without_a_manifest_is_told(store: LocalStore, tmp_path: Path) -> None:

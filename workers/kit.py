@@ -12,10 +12,13 @@ from ingest.clock import clock_trouble
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
+from ingest.leased_slots import LeasedSlots
 from ingest.ledger import Ledger
+from ingest.stores.base import Store
 from ingest.stores.limits import LimitedStore
 from ingest.stores.retry import RetryingStore
 from ingest.workers.batch import Kit
+from ingest.workers.dedupe import Dedupe
 from ingest.workers.hands import Hands, ProcessorTime
 from ingest.workers.patience import PatientStore, patiently
 from ingest.workers.uploader import Uploader, UploadPolicy
@@ -62,19 +65,24 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
     """
     config, capabilities = job.config, job.record.capabilities
     watch = Watch.of(job.presence, node, os.getpid())
-    store = RetryingStore(job.open_store(), config.upload.retries, watch.check)
-    limited = (
-        LimitedStore(store, config.upload.bandwidth_bytes_per_s, watch.check)
-        if config.upload.bandwidth_bytes_per_s
-        else store
-    )
-    patient = PatientStore(
-        limited,
-        watch,
-        lambda reason: job.presence.pause(reason, node),
-        job.presence.go_on,
-        lambda: clock_trouble(job.ledger),
-    )
+
+    def patient_with(store: Store) -> PatientStore:
+        retrying: Store = RetryingStore(store, config.upload.retries, watch.check)
+        if config.upload.bandwidth_bytes_per_s:
+            retrying = LimitedStore(retrying, config.upload.bandwidth_bytes_per_s, watch.check)
+        return PatientStore(
+            retrying,
+            watch,
+            lambda reason: job.presence.pause(reason, node),
+            job.presence.go_on,
+            lambda: clock_trouble(job.ledger),
+        )
+
+    patient = patient_with(job.open_store())
+    dedupe = None
+    if config.destination.dedupe is not None:
+        slots = LeasedSlots(job.ledger, watch.check, job.settings.redis_patience_s)
+        dedupe = Dedupe(patient_with(job.open_bucket()), config.destination.prefix, job.job_id, slots)
     policy = UploadPolicy(
         job_id=job.job_id,
         on_existing=config.destination.on_existing,
@@ -92,7 +100,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         processors=processors,
         keys=job.keys(processors),
         store=patient,
-        uploader=Uploader(patient, policy, watch, records),
+        uploader=Uploader(patient, policy, watch, records, dedupe),
         executor=ThreadPoolExecutor(config.upload.threads, "upload"),
         watch=watch,
         threads=config.upload.threads,

@@ -11,10 +11,12 @@ from typing import Literal, TypeGuard
 
 from ingest.errors import KeyConflict, ObjectExists
 from ingest.items import Item, item_id
+from ingest.markers import DUPLICATE_OF
 from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords
 from ingest.stores.hashing import hashed
 from ingest.stores.source import ensure_size, opened, read_piece, read_steady, size_of
+from ingest.workers.dedupe import Dedupe
 from ingest.workers.patience import PatientStore
 from ingest.workers.watch import Watch
 
@@ -55,7 +57,8 @@ class UploadPolicy:
 class Outcome:
     """What became of an upload: it is stored under its key now, by this job or before.
 
-    ``metadata`` is the upload's own, for the manifest.
+    ``metadata`` is the upload's own, for the manifest. Where it has a ``duplicate_of``, nothing is stored under the
+    key: the object that this names, from the bucket's root, has the bytes, and the ETag.
     """
 
     key: str
@@ -109,9 +112,17 @@ class _Object:
         meta = self.meta
         return Outcome(self.key, self.size_bytes, meta.sha256, etag, meta.content_type, status, self.facts)
 
+    def duplicate(self, of: ObjectInfo) -> Outcome:
+        facts = {**self.facts, DUPLICATE_OF: of.key}
+        return replace(self.outcome("skipped", of.etag), metadata=facts)
+
 
 class Uploader:
-    """Stores uploads. May be used from many threads at once."""
+    """Stores uploads. May be used from many threads at once.
+
+    Args:
+        dedupe: finds content that the bucket has under other keys; None where that is not asked for.
+    """
 
     def __init__(
         self,
@@ -119,7 +130,9 @@ class Uploader:
         policy: UploadPolicy,
         watch: Watch,
         records: UploadRecords,
+        dedupe: Dedupe | None = None,
     ) -> None:
+        self._dedupe = dedupe
         self._store = store
         self._policy = policy
         self._watch = watch
@@ -146,7 +159,10 @@ class Uploader:
 
         Raises:
             SourceMissing, SourceUnreadable: the file behind it.
+            KeyInvalid: its key is kept for other things.
         """
+        if self._dedupe is not None:
+            self._dedupe.check_key(key)
         body = upload.body
         if isinstance(body, bytes):
             return Task(item, key, upload, len(body), False, listed, again)
@@ -236,6 +252,20 @@ class Uploader:
         return self._store.stat(task.key) if task.upload.fields and self._policy.knows_writer else None
 
     def _stored(self, made: _Object, there: ObjectInfo | None, put: Callable[[], Stored]) -> Outcome:
+        """Put it, unless it is there under its key, or, where that is asked for, its content under another."""
+        if self._dedupe is None:
+            return self._under_its_key(made, there, put)
+        with self._dedupe.content(made.meta.sha256, made.size_bytes) as content:
+            holder = content.holder() if there is None else None
+            if holder is not None:
+                there = self._store.stat(made.key)
+                if there is None:
+                    return made.duplicate(holder)
+            outcome = self._under_its_key(made, there, put)
+            content.mark(made.key)
+            return outcome
+
+    def _under_its_key(self, made: _Object, there: ObjectInfo | None, put: Callable[[], Stored]) -> Outcome:
         """Put it, unless what is there, or appears meanwhile, is the same."""
         found, tries = self._settle(made, there), 0
         while found is None:

@@ -256,3 +256,16 @@ class Store(abc.ABC):
             ObjectMissing: there is none.
         """
         return b"".join(self.read(key))
+
+    def first_bytes(self, key: str, most_bytes: int) -> bytes:
+        """The begin of an object, or all of one that is smaller.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        found = b""
+        for piece in self.read(key):
+            found += piece
+            if len(found) >= most_bytes:
+                break
+        return found[:most_bytes]

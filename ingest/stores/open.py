@@ -43,6 +43,13 @@ def open_store(
     return _other(destination, upload, bucket, prefix, capabilities)
 
 
+def open_bucket(
+    destination: Destination, upload: UploadConfig, capabilities: Capabilities | None = None
+) -> Store:
+    """The whole bucket that ``destination`` lies in, whose keys begin at its root; see :func:`open_store`."""
+    return open_store(destination.bucket, upload, capabilities)
+
+
 def _s3(
     destination: Destination,
     upload: UploadConfig,

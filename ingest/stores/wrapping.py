@@ -72,6 +72,10 @@ class WrappedStore(Store):
         """See :meth:`Store.read`."""
         return self._store.read(key)
 
+    def first_bytes(self, key: str, most_bytes: int) -> bytes:
+        """See :meth:`Store.first_bytes`."""
+        return self._do(lambda: self._store.first_bytes(key, most_bytes))
+
     def delete(self, keys: Iterable[str]) -> None:
         """See :meth:`Store.delete`."""
         all_keys = [*keys]

@@ -21,6 +21,7 @@ from PIL import Image
 
 from ingest.plugins.gallery import Gallery, GalleryParams
 from ingest.processors import JobContext, Result
+from ingest.stores.hashing import hashed_file
 
 DAY = datetime(2019, 1, 12, tzinfo=UTC)
 SEGMENT_S = 5
@@ -42,6 +43,18 @@ class Rows:
 
     def open(self, key: str) -> AbstractContextManager[Path]:
         return nullcontext(self.folder / key)
+
+    def object_key(self, row: Result) -> str:
+        return row.key
+
+    def stored(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for path in sorted(self.folder.rglob("*")):
+            key = path.relative_to(self.folder).as_posix()
+            if path.is_file() and key.startswith(prefix):
+                yield key, path.stat().st_size
+
+    def sha256(self, key: str) -> str:
+        return hashed_file(self.folder / key)[0]
 
 
 def context(scratch_dir: Path, job_name: str = "Whales") -> JobContext:
