@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     """What a machine's operator sets. A variable wins over the file, the file over the default."""
 
     model_config = SettingsConfigDict(env_prefix="INGEST_", extra="forbid", frozen=True)
-    secret_names: ClassVar[frozenset[str]] = frozenset({"redis_url"})
+    secret_names: ClassVar[frozenset[str]] = frozenset({"redis_url", "tag_password"})
 
     redis_url: str | None = Field(
         default=None,
@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         ge=1,
         le=1024,
         description="Processes of a node where `-p` is not given. Default: one a core.",
+    )
+    tag_password: SecretStr | None = Field(
+        default=None,
+        description="Password for whale tags that take no key. Each machine that reads from a tag needs it. It is "
+        "never put into a job, a log or Redis.",
     )
     process_memory_bytes: int | None = Field(
         default=None,

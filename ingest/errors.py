@@ -20,6 +20,8 @@
     │   ├── ChecksumMismatch       6  what is stored differs from what was sent: sent again
     │   ├── ObjectMissing          6  no object under this key
     │   └── ObjectExists           6  a conditional write found one there
+    ├── SourceAway                 2  a source out of reach for now: its items wait, the others go on
+    │   └── SourceRefused          2  it is there and refuses: another host key, or no login
     ├── ItemError                  3  the item's own fault: a failed item, the others go on
     │   ├── SourceMissing          3
     │   ├── SourceChanged          3  it grew, shrank or was written while it was read
@@ -149,6 +151,16 @@ class ObjectMissing(StoreError):
 
 class ObjectExists(StoreError):
     """A put with ``if_absent`` found an object under its key and left it as it was."""
+
+
+class SourceAway(IngestError):
+    """A device that is out of reach for now. No item fails: its batches go back to the queue until it is back."""
+
+    exit_code = 2
+
+
+class SourceRefused(SourceAway):
+    """A device that is there, but that cannot be trusted (its host key has changed), or that refuses the login."""
 
 
 class ItemError(IngestError):

@@ -18,7 +18,9 @@ from ingest.config import Settings
 from ingest.redis_binary import find_binary
 from ingest.redis_server import stop
 
-pytest_plugins = [name for name in ("tests.s3_servers",) if importlib.util.find_spec(name) is not None]
+pytest_plugins = [
+    name for name in ("tests.s3_servers", "tests.ssh_servers") if importlib.util.find_spec(name) is not None
+]
 
 _TEST_PASSWORD = "for-tests-only"
 

@@ -22,6 +22,7 @@ from ingest.errors import (
     ItemError,
     KeyConflict,
     RedisError,
+    SourceAway,
     SourceMissing,
     SourceUnreadable,
     Stopped,
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 
 KILLS_ALLOWED = 2  # beside the first, which no item can be blamed for: it happened while many were in hand
 SOURCE_WAIT_S = 5.0
-NOT_THE_ITEMS = (Stopped, RedisError, StoreError)  # these end the attempt, and fail no item
+NOT_THE_ITEMS = (Stopped, RedisError, StoreError, SourceAway)  # these end the attempt, and fail no item
 
 
 @dataclass(frozen=True, slots=True)

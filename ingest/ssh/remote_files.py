@@ -1,0 +1,168 @@
+"""The files below a folder of a device: listed, read, hashed there or here, and removed one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+from ingest.errors import SourceAway, SourceChanged, SourceUnreadable
+from ingest.items import FileItem
+from ingest.ssh.connection import Connection, quoted
+from ingest.ssh.sftp import Entry, Sftp, Sink
+
+LEFT_OUT = "lost+found"
+_SHA256 = re.compile(rb"\\?([0-9a-f]{64})\s")
+T = TypeVar("T")
+_Segments = list[bytes]
+
+
+class RemoteFiles:
+    """The files below ``root``. Belongs to one thread.
+
+    Paths are POSIX paths below the root; surrogate escapes stand for bytes that are not UTF-8. A session that broke is
+    replaced with the next call.
+
+    Args:
+        connect: makes a connection, or gives one that lives.
+        root: an absolute path on the device.
+
+    Raises:
+        SourceAway: the device is out of reach; from every method.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], root: str) -> None:
+        self._connect = connect
+        self.root = root.rstrip("/")
+        self._sftp: Sftp | None = None
+        self._hashes_there = True
+
+    def list(self, after: str | None = None, left_out: Counter[str] | None = None) -> Iterator[FileItem]:
+        """The files, depth first, each folder's entries in the order of their names' bytes.
+
+        Links and special files are left out and counted, and ``lost+found`` in the root.
+
+        Args:
+            after: only files that come after this one.
+            left_out: what is left out is counted in it, by kind.
+
+        Raises:
+            SourceUnreadable, SourceMissing: a folder cannot be listed.
+        """
+        yield from self._below(
+            "", None if after is None else _segments(after), Counter() if left_out is None else left_out
+        )
+
+    def _below(self, prefix: str, after: _Segments | None, left_out: Counter[str]) -> Iterator[FileItem]:
+        folder = self._path(prefix.rstrip("/"))
+        entries = self._do(lambda sftp: sftp.listdir(folder))
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = prefix + os.fsdecode(entry.name)
+            segments = _segments(path)
+            if after is not None and segments < after[: len(segments)]:
+                continue
+            kind = _kind_left_out(path, entry)
+            if kind is not None:
+                left_out[kind] += 1
+            elif entry.is_folder:
+                yield from self._below(path + "/", after, left_out)
+            elif segments != after:
+                yield _item(path, entry)
+
+    def look(self, path: str) -> FileItem:
+        """A file as it is now.
+
+        Raises:
+            SourceMissing, SourceUnreadable: it is not there, or is no regular file.
+        """
+        entry = self._do(lambda sftp: sftp.lstat(self._path(path)))
+        if not stat.S_ISREG(entry.mode):
+            raise SourceUnreadable(f"{path!r} is no regular file any more")
+        return _item(path, entry)
+
+    def read(self, path: str, sink: Sink, *, size_bytes: int, offset: int = 0) -> None:
+        """Give a file of ``size_bytes``, from an offset on, to ``sink``, in order and in pieces.
+
+        Raises:
+            SourceChanged: it is shorter.
+            SourceMissing, SourceUnreadable: it cannot be read.
+        """
+        if size_bytes == offset:
+            return
+        given_bytes = self._do(lambda sftp: sftp.read(self._path(path), offset, size_bytes, sink))
+        if offset + given_bytes != size_bytes:
+            raise SourceChanged(
+                f"{path!r} had {size_bytes} bytes when it was listed and has {offset + given_bytes} now",
+                hint="retry when nothing writes to it any more",
+            )
+
+    def sha256(self, path: str) -> str:
+        """The SHA-256 of a file as it is on the device now, in hexadecimal.
+
+        It is taken by ``sha256sum`` on the device, or here of what is read from it, where the device has none.
+
+        Raises:
+            SourceMissing, SourceUnreadable, SourceChanged: it cannot be read, or changed meanwhile.
+        """
+        if self._hashes_there:
+            output = self._connect().run(b"sha256sum < " + quoted(self._path(path)))
+            found = _SHA256.match(output.stdout)
+            if output.status == 0 and found is not None:
+                return found[1].decode()
+            self.look(path)  # a file that is not there is no reason to ask no more
+            self._hashes_there = output.status != 127 and found is None and not output.stdout
+        return self._sha256_here(path)
+
+    def _sha256_here(self, path: str) -> str:
+        sha256 = hashlib.sha256()
+        self.read(path, sha256.update, size_bytes=self.look(path).size_bytes or 0)
+        return sha256.hexdigest()
+
+    def remove(self, path: str) -> None:
+        """Delete a file.
+
+        Raises:
+            SourceMissing, SourceUnreadable: it is not there, or may not be deleted.
+        """
+        self._do(lambda sftp: sftp.remove(self._path(path)))
+
+    def close(self) -> None:
+        """Let go of the session; the connection stays."""
+        sftp, self._sftp = self._sftp, None
+        if sftp is not None:
+            with suppress(SourceAway):
+                sftp.close()
+
+    def _path(self, path: str) -> bytes:
+        return os.fsencode(f"{self.root}/{path}" if path else self.root or "/")
+
+    def _do(self, call: Callable[[Sftp], T]) -> T:
+        if self._sftp is None:
+            self._sftp = Sftp(self._connect())
+        try:
+            return call(self._sftp)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _item(path: str, entry: Entry) -> FileItem:
+    mtime_ns = None if entry.mtime_s is None else entry.mtime_s * 1_000_000_000
+    return FileItem(path, entry.size_bytes, mtime_ns)
+
+
+def _kind_left_out(path: str, entry: Entry) -> str | None:
+    if path == LEFT_OUT and entry.is_folder:
+        return "system"
+    if stat.S_ISLNK(entry.mode):
+        return "symbolic link"
+    return None if entry.is_folder or stat.S_ISREG(entry.mode) else "special file"
+
+
+def _segments(path: str) -> list[bytes]:
+    return os.fsencode(path).split(b"/")

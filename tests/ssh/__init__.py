@@ -1,0 +1,1 @@
+"""Tests of devices reached over SSH, against real SSH servers."""
