@@ -1,6 +1,7 @@
 """What people write: the job config, the settings of a machine, and the template for keys."""
 
 from ingest.config.job import (
+    MARKERS_FOLDER,
     Destination,
     FilesJob,
     JobConfig,
@@ -14,6 +15,7 @@ from ingest.config.load import load_config, load_job_config, parse_config, parse
 from ingest.config.settings import Settings
 
 __all__ = [
+    "MARKERS_FOLDER",
     "Destination",
     "FilesJob",
     "JobConfig",

@@ -22,6 +22,8 @@ from ingest.config.key_template import KeyTemplate
 MIB = 1 << 20
 DEFAULT_BATCH_ITEMS = 512
 BATCHES_TO_SHARE = 64
+MARKERS_FOLDER = "raw/hash/"
+"""Where ``destination.dedupe`` keeps its markers, at a bucket's root; see :mod:`ingest.markers`."""
 
 
 class Strict(BaseModel):
@@ -253,6 +255,11 @@ class UploadConfig(Strict):
     )
     bandwidth_bytes_per_s: int | None = Field(
         default=None, ge=1024, description="Limit for each process of a node."
+    )
+    digests: tuple[Literal["c4"], ...] = Field(
+        default=(),
+        description="Further hashes of each upload, for the `metadata` of its row in the manifest: `c4` is the C4 ID "
+        "(SHA-512) of film archives. Finishers that need one, such as `mhl`, add it here by themselves.",
     )
     retries: int = Field(
         default=5, ge=0, le=100, description="Repeats of an upload that failed for a passing fault."

@@ -168,4 +168,5 @@ def make_context(config: JobConfig, job_id: str, created_s: int, settings: Setti
         grid=Grid(tiles) if tiles else None,
         scratch_dir=settings.scratch,
         config=config.model_dump(mode="json", by_alias=True),
+        created_s=created_s,
     )

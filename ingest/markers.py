@@ -17,12 +17,12 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ingest.config import checked_key
+from ingest.config import MARKERS_FOLDER, checked_key
 from ingest.config.key_template import MAX_KEY_BYTES
 from ingest.errors import KeyInvalid, ObjectExists, ObjectMissing, StoreError
 from ingest.stores.base import ObjectInfo, ObjectMeta, Store
 
-FOLDER = "raw/hash/"
+FOLDER = MARKERS_FOLDER
 JOBS_FOLDER = f"{FOLDER}jobs/"
 DUPLICATE_OF = "duplicate_of"
 """Metadata of a manifest's row: the key, from the bucket's root, of the object that has the item's bytes."""

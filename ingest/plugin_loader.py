@@ -171,7 +171,7 @@ def resolve_processors(config: JobConfig, settings: Settings, base_dir: Path | N
             resolved("finisher", finisher, f"finishers.{i}") for i, finisher in enumerate(config.finishers)
         ),
     }
-    return _with_default_key(config.model_copy(update=update), settings)
+    return _with_digests(_with_default_key(config.model_copy(update=update), settings), settings)
 
 
 def _with_default_key(config: JobConfig, settings: Settings) -> JobConfig:
@@ -181,6 +181,17 @@ def _with_default_key(config: JobConfig, settings: Settings) -> JobConfig:
         return config
     destination = config.destination.model_copy(update={"key": KeyTemplate(default)})
     return config.model_copy(update={"destination": destination})
+
+
+def _with_digests(config: JobConfig, settings: Settings) -> JobConfig:
+    """``config`` with the digests of uploads that its finishers need."""
+    digests = set(config.upload.digests)
+    for finisher in config.finishers:
+        digests |= set(load_class("finisher", finisher.class_, settings).digests)
+    if digests == set(config.upload.digests):
+        return config
+    upload = config.upload.model_copy(update={"digests": tuple(sorted(digests))})
+    return config.model_copy(update={"upload": upload})
 
 
 def load_processors(config: JobConfig, context: JobContext, settings: Settings) -> Processors:

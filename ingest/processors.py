@@ -80,6 +80,7 @@ class JobContext:
         date: the UTC day on which the job was created, as ``2026-01-31``.
         grid: the job's tiles, or None for a job over files.
         scratch_dir: a folder on this machine for passing files.
+        created_s: when the job was created (Unix); 0 where there is no job yet.
         config: the whole job config as JSON, for adapters of other systems' plugins.
         slots: limits over all nodes of the job. Outside a job they hold for this process alone.
         check: raises :class:`ingest.errors.Stopped` when the work is to stop. To be called in what takes seconds.
@@ -93,6 +94,7 @@ class JobContext:
     config: Mapping[str, Any] = field(default_factory=dict)
     slots: Slots = field(default_factory=LocalSlots)
     check: Callable[[], None] = lambda: None
+    created_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,10 +355,12 @@ class Finisher(abc.ABC, Generic[ParamsT]):
     Attributes:
         knows_duplicates: it asks :meth:`Results.object_key` where a row's object lies. One that does not is refused in
             a job whose destination has ``dedupe``, as some rows have no object under their own key there.
+        digests: further hashes that every row's metadata is to have, by their names in ``upload.digests``.
     """
 
     Params: ClassVar[type[Params]] = Params
     knows_duplicates: ClassVar[bool] = False
+    digests: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: ParamsT, context: JobContext) -> None:
         self.params = params

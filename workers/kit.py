@@ -91,6 +91,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         knows_writer=capabilities.metadata,
         was_empty=job.record.destination_was_empty,
         older_than_s=capabilities.probed_at_s if capabilities.md5_etags else None,
+        digests=config.upload.digests,
     )
     records = PatientRecords(job.ledger, job.settings.redis_patience_s, watch)
     processors = job.processors(watch.check)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeGuard
 
+from ingest.digests import Digests
 from ingest.errors import KeyConflict, ObjectExists
 from ingest.items import Item, item_id
 from ingest.markers import DUPLICATE_OF
 from ingest.processors import Upload
-from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords
+from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords, never
 from ingest.stores.hashing import hashed
 from ingest.stores.source import ensure_size, opened, read_piece, read_steady, size_of
 from ingest.workers.dedupe import Dedupe
@@ -42,6 +43,7 @@ class UploadPolicy:
             then does not refuse an equal object, which this job may have stored itself.
         older_than_s: what a listing shows as older (Unix, by the store's clock) was there before the job, and its
             ETag, where it is an MD5, is that of its bytes. None where the store does not say, or has other ETags.
+        digests: further hashes that go into the manifest; see :mod:`ingest.digests`.
     """
 
     job_id: str
@@ -51,6 +53,7 @@ class UploadPolicy:
     knows_writer: bool
     was_empty: bool
     older_than_s: float | None = None
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,7 @@ class Uploader:
         """
         given = task.upload.body
         body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
-        made = self._object(task, hashlib.sha256(body).hexdigest(), len(body))
+        made = self._object(task, *self._hashed((body,)))
 
         def put() -> Stored:
             stored = self._store.put(made.key, body, made.meta, if_absent=self._guarded)
@@ -205,8 +208,7 @@ class Uploader:
         body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
         if there.etag != _md5(body):
             return None
-        made = self._object(task, hashlib.sha256(body).hexdigest(), len(body))
-        return made.outcome("skipped", there.etag)
+        return self._object(task, *self._hashed((body,))).outcome("skipped", there.etag)
 
     def _is_from_before(self, there: ObjectInfo | None, size_bytes: int) -> TypeGuard[ObjectInfo]:
         """Whether a listing shows an object of this size that is older than the job.
@@ -229,20 +231,29 @@ class Uploader:
         path = task.upload.body
         assert isinstance(path, Path)
         ensure_size(path, task.size_bytes)
-        sha256, size_bytes = hashed(_pieces(path), self._watch.check)
-        made = self._object(task, sha256, size_bytes)
+        made = self._object(task, *self._hashed(_pieces(path), self._watch.check))
 
         def put() -> Stored:
-            transfer = Transfer(self._records, self._watch.check, self._sent(task.item.name, size_bytes))
+            sent = self._sent(task.item.name, made.size_bytes)
+            transfer = Transfer(self._records, self._watch.check, sent)
             return self._store.put_file(made.key, path, made.meta, if_absent=self._guarded, transfer=transfer)
 
         return self._stored(made, self._found(task, ask=True), put)
 
-    def _object(self, task: Task, sha256: str, size_bytes: int) -> _Object:
+    def _hashed(
+        self, pieces: Iterable[bytes], check: Callable[[], None] = never
+    ) -> tuple[str, int, Mapping[str, str]]:
+        """SHA-256 and size of a body, and what else the manifest is to have of it."""
+        digests = Digests(self._policy.digests)
+        sha256, size_bytes = hashed(digests.over(pieces), check)
+        return sha256, size_bytes, digests.found()
+
+    def _object(self, task: Task, sha256: str, size_bytes: int, digests: Mapping[str, str]) -> _Object:
         known = task.upload.content_type or _MEDIA_TYPES.guess_type(task.key)[0]
         whose = {"ingest-item": f"{self._policy.job_id}/{item_id(task.item)}"}
         meta = ObjectMeta(sha256, known or "application/octet-stream", whose)
-        return _Object(task.key, size_bytes, meta, task.upload.metadata, task.again)
+        facts = {**task.upload.metadata, **digests} if digests else task.upload.metadata
+        return _Object(task.key, size_bytes, meta, facts, task.again)
 
     def _found(self, task: Task, *, ask: bool) -> ObjectInfo | None:
         """What is under the key already, as far as that is worth a question: a large file is not sent in vain."""

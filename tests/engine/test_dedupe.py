@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 
-from ingest.creation import create
 from ingest.errors import ConfigError, StoreRefused
 from ingest.job import Job
 from ingest.ledger import State
@@ -23,9 +22,9 @@ from ingest.workers.batch import Batch, do_batch
 from ingest.workers.dedupe import Dedupe
 from ingest.workers.kit import make_kit
 from ingest.workers.tasks import run_batch
-from tests.engine.jobs_by_hand import feed
 from tests.s3_servers import S3Server, use_credentials
 from tests.stores.helpers import put
+from tests.whole_jobs import do, done, job_of
 
 MIB = 1 << 20
 
@@ -62,42 +61,6 @@ def s3_place(moto_s3: S3Server, redis_url: str, monkeypatch: pytest.MonkeyPatch)
     bucket = moto_s3.make_bucket()
     common = {"endpoint_url": moto_s3.endpoint_url, "region": "us-east-1", "dedupe": "sha256"}
     return lambda prefix: {"url": f"s3://{bucket}/{prefix}", **common}
-
-
-def job_of(folder: Path, files: Mapping[str, bytes], destination: Mapping[str, Any], **changes: Any) -> Job:
-    """A job over these files, in a folder of its own, whose items are listed."""
-    root = folder / f"source-{len([*folder.iterdir()])}"
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-    config = {
-        "name": "trial",
-        "ingest_job": {"type": "files"},
-        "path_processor": {"class": "folder", "params": {"root_dir": str(root)}},
-        "destination": dict(destination),
-        "queue": {"batch_items": 3},
-        "upload": {"threads": 8, "multipart_threshold_bytes": 5 * MIB, "part_size_bytes": 5 * MIB},
-        **changes,
-    }
-    job = create(config)
-    feed(job)
-    return job
-
-
-def do(job: Job, *batches: int) -> None:
-    """Do these batches, or all that are left."""
-    kit = make_kit(job, "n1")
-    for batch in batches or [*job.ledger.uncommitted(job.status().counts.batches)]:
-        run_batch(job, kit, batch)
-    kit.executor.shutdown()
-
-
-def done(folder: Path, files: Mapping[str, bytes], destination: Mapping[str, Any], **changes: Any) -> Job:
-    """A job over these files, that is complete."""
-    job = job_of(folder, files, destination, **changes)
-    do(job)
-    assert job.complete() is State.COMPLETE, [*job.failures()]
-    return job
 
 
 def rows_of(job: Job) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import bagit
 import pytest
 
 from ingest.ledger import State
@@ -15,7 +16,7 @@ from tests.s3_servers import S3Server, use_credentials
 from tests.web_servers import nginx_index
 
 EXAMPLES = Path(__file__).parent.parent.parent / "config" / "examples"
-ELSEWHERE = ("hydrophone.json", "s3.json", "web_folder.json")
+ELSEWHERE = ("evidence.json", "hydrophone.json", "s3.json", "web_folder.json")
 LOCAL = sorted(path.name for path in EXAMPLES.glob("*.json") if path.name not in ELSEWHERE)
 
 
@@ -34,6 +35,14 @@ def test_an_example_completes(name: str, tmp_path: Path, redis_url: str) -> None
     assert status.state is State.COMPLETE
     assert status.counts.done == status.items_total > 0
     assert len(files_below(tmp_path / "stored")) == status.counts.objects
+
+
+def test_the_example_of_evidence_makes_a_bag(tmp_path: Path, redis_url: str) -> None:
+    job = create(EXAMPLES / "evidence.json", "--to", str(tmp_path / "stored"))
+
+    assert job.status().state is State.COMPLETE
+    bagit.Bag(str(tmp_path / "stored")).validate()
+    assert len([*tmp_path.glob("stored/data/ascmhl/0001_*.mhl")]) == 1
 
 
 def test_the_s3_example_completes(
