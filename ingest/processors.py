@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,8 @@ class Source:
         facts: what the path processor found out about the source. They go into the manifest with each upload.
         previous, following: open the file before and after it, in the source's order and the same folder. None
             where there is none, or the tile processor does not say that it ``uses_neighbours``.
+        beside: lists the files of its folder, itself too, by name; each value opens one. It raises ItemError where
+            that cannot be listed. None where the tile processor does not say that it ``looks_beside``.
     """
 
     item: Item
@@ -116,6 +118,7 @@ class Source:
     facts: Mapping[str, str] = field(default_factory=dict)
     previous: Callable[[], AbstractContextManager[Path]] | None = None
     following: Callable[[], AbstractContextManager[Path]] | None = None
+    beside: Callable[[], Mapping[str, Callable[[], AbstractContextManager[Path]]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,14 @@ class Upload:
         fields: fields for the key template beside those of the item, such as ``{"suffix": ".png"}``. An item
             with several uploads needs a field that tells them apart.
         metadata: further facts for the manifest, such as ``{"blank": "missing section"}``.
+        temporary: the body is a file that was made for this upload; it is deleted when the item has come to an end.
     """
 
     body: bytes | Path
     content_type: str | None = None
     fields: Mapping[str, str | int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    temporary: bool = False
 
 
 class PathProcessor(abc.ABC, Generic[ParamsT]):
@@ -209,6 +214,16 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
         """
         return (None, None)
 
+    def beside(self, item: FileItem) -> Sequence[FileItem]:
+        """All files in this one's folder that :meth:`paths` lists, itself too. Default: none.
+
+        Asked only for a tile processor that ``looks_beside``.
+
+        Raises:
+            ItemError: the folder cannot be listed.
+        """
+        return ()
+
     def origin(self, tile: Tile) -> tuple[int, int]:
         """Pixel (x, y) of the section where the file's upper left pixel lies. Default: the section's own."""
         return (0, 0)
@@ -224,12 +239,14 @@ class TileProcessor(abc.ABC, Generic[ParamsT]):
         key_fields: fields that its uploads bring for the key template, beside those of the item, and what
             each stands for.
         uses_neighbours: it reads ``source.previous`` and ``source.following``.
+        looks_beside: it reads ``source.beside``.
         default_key: the key template where the config has none; None for the job's own default.
     """
 
     Params: ClassVar[type[Params]] = Params
     key_fields: ClassVar[Mapping[str, str]] = {}
     uses_neighbours: ClassVar[bool] = False
+    looks_beside: ClassVar[bool] = False
     default_key: ClassVar[str | None] = None
 
     def __init__(self, params: ParamsT, context: JobContext) -> None:

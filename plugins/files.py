@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -94,10 +94,17 @@ class Folder(PathProcessor[FolderParams]):
 
     def neighbours(self, item: FileItem) -> tuple[FileItem | None, FileItem | None]:
         """The files before and after this one in its folder, of those that :meth:`paths` lists."""
-        folder = item.path.rpartition("/")[0]
+        return beside(item.path, self._files_in(item.path.rpartition("/")[0]))
+
+    def beside(self, item: FileItem) -> Sequence[FileItem]:
+        """The files of this one's folder that :meth:`paths` lists; without sizes and times."""
+        return [FileItem(path) for path in self._files_in(item.path.rpartition("/")[0])]
+
+    def _files_in(self, folder: str) -> list[str]:
+        """A folder's files. They are listed once for neighbours, which come together."""
         if folder != self._listed_last[0]:
             self._listed_last = folder, self._walk(Counter()).files_in(folder)
-        return beside(item.path, self._listed_last[1])
+        return self._listed_last[1]
 
     def path(self, item: Item) -> str:
         """The file's absolute path.
@@ -141,10 +148,11 @@ class FileAsIs(TileProcessor[Params]):
     """
 
     def uploads(self, source: Source) -> Iterator[Upload]:
-        yield Upload(source.path, _media_type(os.path.splitext(source.path.name)[1]))  # noqa: PTH122
+        yield Upload(source.path, media_type(os.path.splitext(source.path.name)[1]))  # noqa: PTH122
 
 
 @lru_cache(1024)
-def _media_type(suffix: str) -> str:
+def media_type(suffix: str) -> str:
+    """What a suffix, with its dot, stands for; compressed ones are ``application/octet-stream``."""
     media_type, encoding = _MEDIA_TYPES.guess_type(f"file{suffix}")
     return media_type if media_type and not encoding else "application/octet-stream"

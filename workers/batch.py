@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 KILLS_ALLOWED = 2  # beside the first, which no item can be blamed for: it happened while many were in hand
 SOURCE_WAIT_S = 5.0
+Opener = Callable[[], AbstractContextManager[Path]]
 NOT_THE_ITEMS = (Stopped, RedisError, StoreError, SourceAway)  # these end the attempt, and fail no item
 
 
@@ -78,11 +79,14 @@ class _InHand:
     source: str = ""
     has_no_source: bool = False
     opened: AbstractContextManager[Path] | None = None
+    temporary: list[Path] = field(default_factory=list)
     uploads: dict[str, Sent] = field(default_factory=dict)
     error: Exception | None = None
 
     def close(self) -> None:
-        """Let its processor clean up after it."""
+        """Let its processor clean up after it, and delete what was made for it."""
+        while self.temporary:
+            self.temporary.pop().unlink(missing_ok=True)
         opened, self.opened = self.opened, None
         if opened is not None:
             opened.__exit__(None, None, None)
@@ -211,20 +215,34 @@ class _Run:
             hand.opened = opened
             origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
             facts = processors.path.facts(hand.source)
-            uploads = processors.tile.uploads(Source(item, path, origin, facts, *self._neighbours(item)))
+            previous, following = self._neighbours(item)
+            source = Source(item, path, origin, facts, previous, following, self._lister(item))
+            uploads = processors.tile.uploads(source)
         self._send(hand, uploads, path, facts)
 
     def _processors_have(self, hand: _InHand) -> AbstractContextManager[None]:
         """Within it the item's processors have it: a limit on their time counts."""
         return self._kit.processor_time.of(self._batch.number, hand.index)
 
-    def _neighbours(self, item: Item) -> Iterator[Callable[[], AbstractContextManager[Path]] | None]:
+    def _neighbours(self, item: Item) -> tuple[Opener | None, Opener | None]:
         """What opens the file before an item, and the one after it, where its processor wants them."""
         processors = self._kit.processors
         if not processors.tile.uses_neighbours or not isinstance(item, FileItem):
-            return
-        for neighbour in processors.path.neighbours(item):
-            yield partial(self._open, neighbour) if neighbour else None
+            return None, None
+        before, after = processors.path.neighbours(item)
+        return partial(self._open, before) if before else None, partial(self._open, after) if after else None
+
+    def _lister(self, item: Item) -> Callable[[], Mapping[str, Opener]] | None:
+        """What lists the files beside an item, where its processor wants them."""
+        processors = self._kit.processors
+        if not processors.tile.looks_beside or not isinstance(item, FileItem):
+            return None
+
+        def files() -> Mapping[str, Opener]:
+            there = processors.path.beside(item)
+            return {other.path.rpartition("/")[2]: partial(self._open, other) for other in there}
+
+        return files
 
     @contextmanager
     def _open(self, item: Item) -> Iterator[Path]:
@@ -252,6 +270,8 @@ class _Run:
         for made in self._kit.processor_time.of_each(uploads, self._batch.number, hand.index):
             upload = replace(made, metadata={**facts, **made.metadata}) if facts else made
             _check_kinds(upload)
+            if upload.temporary and isinstance(upload.body, Path):
+                hand.temporary.append(upload.body)
             key = self._key(item, upload.fields)
             if key in self._keys_taken:
                 whose = "another upload of it" if self._keys_taken[key] == hand.index else "another item"

@@ -57,6 +57,20 @@ class Around(TileProcessor):
                 with neighbour() as path:
                     parts[place] = path.read_bytes()
         yield Upload(b"".join(parts), "a/b")
+
+class Beside(TileProcessor):
+    """The names of the files beside one, and what the last of them holds, in a file made for it."""
+    looks_beside: ClassVar[bool] = True
+
+    def uploads(self, source):
+        there = source.beside()
+        with there[max(there)]() as path:
+            text = " ".join(sorted(there)) + ": " + path.read_text()
+        made = self.context.scratch_dir / source.path.name
+        made.write_text(text)
+        yield Upload(made, "text/plain", temporary=True)
+        if "fails" in text:
+            raise SourceMissing("it fails")
 '''
 
 
@@ -118,3 +132,24 @@ def test_a_neighbour_of_a_source_that_is_away_is_waited_for(
 
     assert result.failures == {}
     assert made.objects()["a"] == b"-ab", "a result would depend on whether the source was away"
+
+
+def test_the_files_beside_one_are_those_of_its_folder_that_are_listed(tmp_path: Path) -> None:
+    with bench(tmp_path, **processor(tmp_path, path="folder", tile="own_sources.Beside")) as made:
+        for name in ("a", "b", "b.tmp", ".c", "d/1", "d/e/2"):
+            made.put(name, name.encode())
+        result = do_batch(made.batch(), made.kit)
+
+        assert result.failures == {}
+        assert made.objects() == {"a": b"a b: b", "b": b"a b: b", "d/1": b"1: d/1", "d/e/2": b"2: d/e/2"}
+
+
+def test_what_was_made_for_an_upload_is_deleted_whatever_became_of_it(tmp_path: Path) -> None:
+    with bench(tmp_path, **processor(tmp_path, path="folder", tile="own_sources.Beside")) as made:
+        made.put("a/1", b"good")
+        made.put("b/2", b"fails")
+        result = do_batch(made.batch(), made.kit)
+
+        assert [failure.reason for failure in result.failures.values()] == ["it fails"]
+        scratch = made.kit.processors.tile.context.scratch_dir
+        assert [path for path in scratch.rglob("*") if path.is_file()] == []
