@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
-from ingest.errors import KeyInvalid
+from ingest.errors import ItemError, KeyInvalid
 from ingest.markers import FOLDER, Markers, unknown_writer
 from ingest.processors import Slots
 from ingest.stores.base import ObjectInfo
@@ -87,7 +87,7 @@ class Dedupe:
             return self._read_back[known]
         if self.markers.was_read_back(expected, info):
             return expected
-        sha256 = self._bucket.sha256(info.key)
+        sha256 = self._hash(info.key)
         if info.etag:
             if sha256 == expected and self._bucket.capabilities.metadata:
                 self.markers.write(expected, info.key, if_absent=False, etag=info.etag)
@@ -95,6 +95,14 @@ class Dedupe:
                 self._read_back.clear()
             self._read_back[known] = sha256
         return sha256
+
+    def _hash(self, key: str) -> str | None:
+        """By reading the object back; None where that cannot be done, as it is archived."""
+        try:
+            return self._bucket.sha256(key)
+        except ItemError as error:
+            log.warning("%s", error.what)
+            return None
 
     def _stays(self, info: ObjectInfo, sha256: str, told: Set[str]) -> bool:
         """Whether the job that stored an object will not delete it. It may be about to, so it is told first."""

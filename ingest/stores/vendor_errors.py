@@ -54,6 +54,8 @@ _ABOUT_KEY = re.compile(r"object[ -]?(key|name)|\bkey (name|is too long)", re.IG
 """How servers say that an argument that they call invalid is the key."""
 _ABOUT_CLOCK = re.compile(r"request time and the", re.IGNORECASE)
 """How servers say that a signature is of another time, where their code says no more than that it is refused."""
+ARCHIVED = "InvalidObjectState"
+"""The code for an object that must be restored from an archive before it can be read."""
 _TOO_LONG = 414
 LONGEST_RETRY_AFTER_S = 300.0
 """A server that asks for more is asked again all the same."""
@@ -187,9 +189,9 @@ def answered(
     """Our error for an answer with this HTTP status, code and message of the server's ("" where it gave none)."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
     said = str(status) if code in ("", str(status)) else f"{status} {code}"
-    is_about_key = code == "InvalidArgument" and _ABOUT_KEY.search(message) is not None
-    if key is not None and (code in KEY_CODES or status == _TOO_LONG or is_about_key):
-        return _named(KeyInvalid, place, key, f"the server answered {said}")
+    its_own = None if key is None else _about_key(status, code, place, key, message)
+    if its_own is not None:
+        return its_own
     if kind is None:
         kind = StoreUnreachable if status >= 500 and status not in _NEVER else StoreError
     if kind is BucketMissing:
@@ -212,6 +214,20 @@ def answered(
     if isinstance(ours, StoreUnreachable):
         ours.status = status
     return ours
+
+
+def _about_key(status: int, code: str, place: Place, key: str, message: str) -> ItemError | None:
+    """Our error for an answer that is about one key, and that no waiting cures; None for others."""
+    if code == ARCHIVED:
+        return KeyConflict(
+            f"{place}: what is there under {key!r} is archived, and cannot be read to be compared ({status} {code})",
+            hint="restore it first, or set another destination.key",
+        )
+    is_named = code == "InvalidArgument" and _ABOUT_KEY.search(message) is not None
+    if code in KEY_CODES or status == _TOO_LONG or is_named:
+        said = str(status) if code in ("", str(status)) else f"{status} {code}"
+        return _named(KeyInvalid, place, key, f"the server answered {said}")
+    return None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:

@@ -201,6 +201,29 @@ def test_what_cetis_tool_stored_is_found_and_read_back_once(
     assert [*job.bucket.list(JOBS_FOLDER)] == []
 
 
+def test_what_is_archived_cannot_be_proven_and_is_sent_again(
+    tmp_path: Path, s3_place: Place, moto_s3: S3Server
+) -> None:
+    bucket, content = s3_place("x")["url"].split("/")[2], b"of a tag"
+    client = moto_s3.client()
+    for key in ("raw/cold", "run/taken"):
+        client.put_object(Bucket=bucket, Key=key, Body=content, StorageClass="GLACIER")
+    client.put_object(Bucket=bucket, Key=FOLDER + sha256_of(content), Body=b"raw/cold")
+    client.close()
+
+    job = job_of(tmp_path, {"a": content, "taken": content}, s3_place("run"))
+    do(job)
+    job.complete()
+
+    assert duplicates_of(job) == {}
+    assert job.bucket.read_bytes("run/a") == content
+    assert job.bucket.read_bytes(FOLDER + sha256_of(content)) == b"run/a"
+    # Under an item's own key it is the item's conflict, and nobody waits for it
+    [failure] = job.failures()
+    assert (failure.item.name, failure.error) == ("taken", "KeyConflict")
+    assert "is archived, and cannot be read" in failure.reason
+
+
 def test_of_other_content_with_its_size_nothing_is_referred_to(tmp_path: Path, s3_place: Place) -> None:
     """An object that another tool has replaced keeps its marker, and its size."""
     content = b"before"
