@@ -69,7 +69,7 @@ def check(raw: Mapping[str, Any], base_dir: Path, settings: Settings) -> JobConf
     config = resolve_processors(
         parse_config(raw, base_dir=base_dir.absolute()), settings, base_dir.absolute()
     )
-    context = make_context(config, "preview", int(time.time()), settings)
+    context = make_context(config, "preview", int(time.time()), settings, is_preview=True)
     processors = load_processors(config, context, settings)
     processors.path.check()
     processors.tile.check()

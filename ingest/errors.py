@@ -160,7 +160,13 @@ class SourceAway(IngestError):
 
 
 class SourceRefused(SourceAway):
-    """A device that is there, but that cannot be trusted (its host key has changed), or that refuses the login."""
+    """A device that is there, but that cannot be trusted (its host key has changed), or that refuses the login.
+
+    Attributes:
+        name: the device's, where its host key told it.
+    """
+
+    name: str | None = None
 
 
 class ItemError(IngestError):

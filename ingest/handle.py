@@ -158,7 +158,9 @@ class JobHandle:
         return self.ledger.failures()
 
 
-def make_context(config: JobConfig, job_id: str, created_s: int, settings: Settings) -> JobContext:
+def make_context(
+    config: JobConfig, job_id: str, created_s: int, settings: Settings, *, is_preview: bool = False
+) -> JobContext:
     """What a job's processors may know of it."""
     tiles = config.ingest_job if isinstance(config.ingest_job, TilesJob) else None
     return JobContext(
@@ -169,4 +171,5 @@ def make_context(config: JobConfig, job_id: str, created_s: int, settings: Setti
         scratch_dir=settings.scratch,
         config=config.model_dump(mode="json", by_alias=True),
         created_s=created_s,
+        is_preview=is_preview,
     )

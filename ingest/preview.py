@@ -55,7 +55,7 @@ class Previewer:
     """Lists a job's items with their keys, reading no data."""
 
     def __init__(self, config: JobConfig, settings: Settings) -> None:
-        self._context = make_context(config, PREVIEW_ID, int(time.time()), settings)
+        self._context = make_context(config, PREVIEW_ID, int(time.time()), settings, is_preview=True)
         self._processors = load_processors(config, self._context, settings)
         self._keys = KeyMaker(config.key_template, self._context, self._processors.tile)
         # What an upload's own fields will be is not known before its data is read: they are shown by name.

@@ -84,6 +84,7 @@ class JobContext:
         config: the whole job config as JSON, for adapters of other systems' plugins.
         slots: limits over all nodes of the job. Outside a job they hold for this process alone.
         check: raises :class:`ingest.errors.Stopped` when the work is to stop. To be called in what takes seconds.
+        is_preview: nothing will be stored. What is looked at must be left as it is.
     """
 
     job_id: str
@@ -95,6 +96,7 @@ class JobContext:
     slots: Slots = field(default_factory=LocalSlots)
     check: Callable[[], None] = lambda: None
     created_s: int = 0
+    is_preview: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,12 @@ class Connection:
         return self.transport.get_remote_server_key()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether nothing is known to the contrary."""
+        transport = self._client.get_transport()
+        return transport is not None and transport.is_active()
+
+    @property
     def transport(self) -> paramiko.Transport:
         """The connection itself.
 
@@ -177,11 +183,26 @@ def connect(
         SourceRefused: the key is another than before, the login is refused, or another device answers.
     """
     shown = name or str(addresses[0])
+    guard = _Guard(name, known_hosts)
+    try:
+        return _connected(shown, addresses, login, guard, known_hosts, check)
+    except SourceRefused as error:
+        error.name = guard.expected
+        raise
+
+
+def _connected(
+    shown: str,
+    addresses: Sequence[Address],
+    login: Login,
+    guard: _Guard,
+    known_hosts: KnownHosts,
+    check: Callable[[], None],
+) -> Connection:
     with reaching(shown):
         client = paramiko.SSHClient()
         client.set_log_channel(WIRE_LOG)
         logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)  # what fails is raised
-        guard = _Guard(name, known_hosts)
         client.set_missing_host_key_policy(guard)
         try:
             client.connect(

@@ -40,7 +40,7 @@ class RemoteFiles:
         self._connect = connect
         self.root = root.rstrip("/")
         self._sftp: Sftp | None = None
-        self._hashes_there = True
+        self._can_hash: bool | None = None
 
     def list(self, after: str | None = None, left_out: Counter[str] | None = None) -> Iterator[FileItem]:
         """The files, depth first, each folder's entries in the order of their names' bytes.
@@ -109,16 +109,26 @@ class RemoteFiles:
         Raises:
             SourceMissing, SourceUnreadable, SourceChanged: it cannot be read, or changed meanwhile.
         """
-        if self._hashes_there:
-            output = self._connect().run(b"sha256sum < " + quoted(self._path(path)))
-            found = _SHA256.match(output.stdout)
-            if output.status == 0 and found is not None:
-                return found[1].decode()
-            self.look(path)  # a file that is not there is no reason to ask no more
-            self._hashes_there = output.status != 127 and found is None and not output.stdout
-        return self._sha256_here(path)
+        return (self.sha256_there(path) if self.can_hash() else None) or self.sha256_here(path)
 
-    def _sha256_here(self, path: str) -> str:
+    def can_hash(self) -> bool:
+        """Whether the device has ``sha256sum``; asked once."""
+        if self._can_hash is None:
+            self._can_hash = self._connect().run(b"sha256sum < /dev/null").status == 0
+        return self._can_hash
+
+    def sha256_there(self, path: str) -> str | None:
+        """As the device's ``sha256sum`` has it; None where that fails. May be called from any thread."""
+        output = self._connect().run(b"sha256sum < " + quoted(self._path(path)))
+        found = _SHA256.match(output.stdout)
+        return found[1].decode() if found is not None and output.status == 0 else None
+
+    def sha256_here(self, path: str) -> str:
+        """Of what is read from the device.
+
+        Raises:
+            SourceMissing, SourceUnreadable, SourceChanged: as :meth:`sha256`.
+        """
         sha256 = hashlib.sha256()
         self.read(path, sha256.update, size_bytes=self.look(path).size_bytes or 0)
         return sha256.hexdigest()

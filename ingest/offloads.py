@@ -1,0 +1,66 @@
+"""The record of what was offloaded from where: a file for each device, on the machine that listed it.
+
+It says which jobs to look at before anything is erased from a device. A record is an object of JSON on a line:
+``job_id``, ``device``, ``destination`` (the config's, which has no secrets), ``backup`` (the folder), ``created_at``
+(ISO 8601, UTC) and ``state`` (of the device's capture service before it was stopped, or null).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.config import Settings
+from ingest.errors import ConfigError
+
+FOLDER = "offloads"
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def path_of(settings: Settings, device: str) -> Path:
+    """The file of a device's records.
+
+    Raises:
+        ConfigError: this can be no device's ID.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise ConfigError(f"{device!r} is no device ID", hint="letters, digits, dots, - and _ are allowed")
+    return settings.state_dir / FOLDER / f"{device}.jsonl"
+
+
+def append(settings: Settings, record: Mapping[str, Any]) -> None:
+    """Add a record, of the device that it names; on the disk when this returns."""
+    path = path_of(settings, record["device"])
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    line = json.dumps(record).encode() + b"\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, line)  # in one piece, so that two processes do not mix theirs
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(settings: Settings, device: str) -> list[dict[str, Any]]:
+    """A device's records, the latest last. A line that a power cut left unfinished is passed over.
+
+    Raises:
+        ConfigError: a line in the middle is damaged.
+    """
+    path = path_of(settings, device)
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ConfigError(f"line {number} is damaged: {error}", place=str(path)) from None
+    return records
