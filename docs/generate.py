@@ -68,6 +68,9 @@ def commands_page() -> str:
         assert command is not None
         parts.append(f"## ingest {name}\n")
         parts.append(_block(_help(command, f"ingest {name}")))
+        for below, one in command.commands.items() if isinstance(command, click.Group) else ():
+            parts.append(f"### ingest {name} {below}\n")
+            parts.append(_block(_help(one, f"ingest {name} {below}")))
     return "\n".join(parts)
 
 

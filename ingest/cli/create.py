@@ -63,7 +63,22 @@ def command(
     settings = load_settings()
     checked = check(load_job_config(config, to, sets), config.absolute().parent, settings)
     if dry_run:
-        return _dry_run(checked, settings, as_json)
+        return show_plan(checked, settings, as_json)
+    job = make_job(checked, settings, as_json=as_json, yes=yes, manual_complete=manual_complete)
+    if detach:
+        return _feed_and_leave(job)
+    return work(job, processes or settings.default_processes, make_screen(as_json))
+
+
+def make_job(
+    checked: JobConfig, settings: Settings, *, as_json: bool, yes: bool, manual_complete: bool = False
+) -> Job:
+    """Try a checked config's destination, show what would be done, ask, and make the job.
+
+    Raises:
+        ConfigError: there is nobody to ask, or two items have one key.
+        StoreError, RedisError: the destination, or Redis, cannot be used.
+    """
     probed = probe(checked)
     _confirm(checked, settings, yes=yes or as_json)
     open_redis(settings)
@@ -80,12 +95,11 @@ def command(
     else:
         where = "from another machine" if settings.redis_url else "with another node on this machine"
         click.echo(f"job {job.job_id} created; to help {where}: ingest join -j {job.job_id}")
-    if detach:
-        return _feed_and_leave(job)
-    return work(job, processes or settings.default_processes, make_screen(as_json))
+    return job
 
 
-def _dry_run(config: JobConfig, settings: Settings, as_json: bool) -> int:
+def show_plan(config: JobConfig, settings: Settings, as_json: bool) -> int:
+    """List a job's sources and keys, and store nothing; the exit code is 3 where an item would fail."""
     previewer = Previewer(config, settings)
     count = problems = 0
     for plan in previewer.plans():

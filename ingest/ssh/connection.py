@@ -219,7 +219,7 @@ def _connected(
             )
             connection = Connection(shown, client, check)
             connection.transport.set_keepalive(ALIVE_EVERY_S)
-            connection.name = _checked_name(connection, guard.expected)
+            guard.expected = connection.name = _checked_name(connection, guard.expected)
             known_hosts.record(connection.name, connection.host_key)
         except paramiko.AuthenticationException:
             client.close()
@@ -322,7 +322,8 @@ def reaching(name: str) -> Iterator[None]:
     except paramiko.AuthenticationException as error:
         raise SourceRefused(
             f"{name} refuses the login: {error}",
-            hint="give the user and key (`--user`, `--key-file`, or an agent), or INGEST_TAG_PASSWORD",
+            hint="give the user and key (`--user`, `--key-file`, or an agent), or a password: `--ask-password`, or "
+            "INGEST_TAG_PASSWORD",
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise away(name, str(error) or type(error).__name__) from error

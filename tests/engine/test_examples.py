@@ -13,10 +13,11 @@ from ingest.manifest import read_manifest
 from ingest.plugin_loader import installed
 from tests.engine.making import create, data, files_below, objects
 from tests.s3_servers import S3Server, use_credentials
+from tests.ssh_servers import SimulatedTag
 from tests.web_servers import nginx_index
 
 EXAMPLES = Path(__file__).parent.parent.parent / "config" / "examples"
-ELSEWHERE = ("evidence.json", "hydrophone.json", "s3.json", "web_folder.json")
+ELSEWHERE = ("evidence.json", "hydrophone.json", "s3.json", "web_folder.json", "whale_tag.json")
 LOCAL = sorted(path.name for path in EXAMPLES.glob("*.json") if path.name not in ELSEWHERE)
 
 
@@ -81,6 +82,26 @@ def test_the_example_of_a_web_folder_completes(tmp_path: Path, redis_url: str) -
     assert row["source"] == f"{web.url}a.wav"
     assert dict(row["metadata"]).keys() == {"source_sha256", "source_etag", "source_last_modified"}
     assert dict(row["metadata"])["source_sha256"] == row["sha256"]
+
+
+def test_the_example_of_a_whale_tag_completes(tag: SimulatedTag, tmp_path: Path, redis_url: str) -> None:
+    (tag.data / "dive").mkdir()
+    (tag.data / "dive" / "a.raw").write_bytes(b"sound")
+    params = {
+        "tags": {tag.name: str(tag.address)},
+        "key_file": str(tag.user_key),
+        "backup_dir": str(tmp_path / "backup"),
+    }
+    sets = (f"path_processor.params.{name}={json.dumps(value)}" for name, value in params.items())
+
+    example = EXAMPLES / "whale_tag.json"
+    job = create(
+        example, "--to", str(tmp_path / "stored"), *(word for one in sets for word in ("--set", one))
+    )
+
+    assert job.status().state is State.COMPLETE
+    stored = files_below(tmp_path / "stored")
+    assert stored == {f"raw/{job.context.date}/{tag.name}/dive/a.raw": b"sound"}
 
 
 def test_the_example_of_a_hydrophone_keeps_files_as_they_are(tmp_path: Path, redis_url: str) -> None:

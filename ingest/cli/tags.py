@@ -1,0 +1,20 @@
+"""``ingest tags``: whale tags on the network."""
+
+from __future__ import annotations
+
+import click
+
+from ingest.cli import tags_list, tags_offload, tags_trust
+
+
+@click.group("tags")
+def command() -> None:
+    """Find whale tags, offload them, and accept their host keys.
+
+    Tags are reached over SSH: by a key (--key-file, an agent, or ~/.ssh), or by a password, which is asked for with
+    --ask-password or taken from the variable INGEST_TAG_PASSWORD.
+    """
+
+
+for module in (tags_list, tags_offload, tags_trust):
+    command.add_command(module.command)

@@ -1,0 +1,65 @@
+"""Host keys: the first is recorded, another is refused, and a person may accept it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import paramiko
+import pytest
+
+from ingest.errors import SourceRefused
+from ingest.ssh.connection import Address
+from ingest.ssh.known_hosts import KnownHosts
+
+
+def test_a_first_key_is_recorded_and_another_refused_until_it_is_accepted(known_hosts: KnownHosts) -> None:
+    first, other = paramiko.RSAKey.generate(1024), paramiko.ECDSAKey.generate()
+    known_hosts.ensure("wt-a", first)
+    assert known_hosts.keys("wt-a") == []
+    known_hosts.record("wt-a", first)
+    known_hosts.record("wt-a", first)
+    known_hosts.record("wt-b", other)
+    assert (known_hosts.name_of(first), known_hosts.name_of(other)) == ("wt-a", "wt-b")
+    for refuse in (known_hosts.ensure, known_hosts.record):
+        with pytest.raises(SourceRefused, match="wt-a has changed") as caught:
+            refuse("wt-a", other)
+        assert first.fingerprint in caught.value.what
+        assert other.fingerprint in caught.value.what
+    known_hosts.replace("wt-a", other)
+    known_hosts.ensure("wt-a", other)
+    assert known_hosts.keys("wt-b") == [other], "others' keys stay"
+    assert len(known_hosts.path.read_text().splitlines()) == 2
+
+
+def test_several_may_record_at_once(known_hosts: KnownHosts) -> None:
+    keys = {f"wt-{number}": paramiko.ECDSAKey.generate() for number in range(20)}
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(known_hosts.record, keys, keys.values()))
+    assert {name: known_hosts.keys(name) for name in keys} == {name: [key] for name, key in keys.items()}
+
+
+@pytest.mark.parametrize("line", ["nonsense", "wt-a ssh-ed25519 !!!", "wt-a ssh-new AAAA"])
+def test_a_damaged_file_is_no_reason_to_trust_anybody(known_hosts: KnownHosts, line: str) -> None:
+    known_hosts.path.parent.mkdir()
+    known_hosts.path.write_text(f"# made by hand\n\n{line}\n")
+    with pytest.raises(SourceRefused, match="line 3 of"):
+        known_hosts.ensure("wt-a", paramiko.ECDSAKey.generate())
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("wt-a", Address("wt-a")),
+        ("192.168.1.20:2222", Address("192.168.1.20", 2222)),
+        ("[fe80::1]:22", Address("fe80::1")),
+        ("fe80::1", Address("fe80::1")),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+
+
+@pytest.mark.parametrize("text", ["", ":22", "a:b", "a b", "a:"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="no address"):
+        Address.parse(text)

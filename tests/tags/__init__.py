@@ -1,0 +1,1 @@
+"""Tests of finding tags, and of erasing from them."""
