@@ -13,6 +13,11 @@ def command() -> None:
 
     Tags are reached over SSH: by a key (--key-file, an agent, or ~/.ssh), or by a password, which is asked for with
     --ask-password or taken from the variable INGEST_TAG_PASSWORD.
+
+    \b
+    Example:
+      ingest tags list
+      ingest tags offload wt-a1b2c3d4 --to s3://bucket --backup /media/drive/tags
     """
 
 

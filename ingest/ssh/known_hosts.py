@@ -73,13 +73,17 @@ class KnownHosts:
         entries = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.startswith("#"):
-                entry = HostKeyEntry.from_line(line, number)
-                if entry is None or not entry.hostnames:
-                    raise SourceRefused(
-                        f"line {number} of {self.path} is no host key", hint="remove the line"
-                    )
-                entries.append(entry)
+                entries.append(self._entry(line, number))
         return entries
+
+    def _entry(self, line: str, number: int) -> HostKeyEntry:
+        try:
+            entry = HostKeyEntry.from_line(line, number)
+        except (paramiko.SSHException, ValueError):
+            entry = None
+        if entry is None or not entry.hostnames:
+            raise SourceRefused(f"line {number} of {self.path} is no host key", hint="remove the line")
+        return entry
 
     def _write(self, entries: list[HostKeyEntry]) -> None:
         new = self.path.with_suffix(".new")
