@@ -1,7 +1,8 @@
-.PHONY: dev test check bench load chaos
+.PHONY: dev test check bench load card chaos
 VENV ?= .venv
 DURATION_S ?= 3600
 SEED ?= 1
+FILES ?= 5000
 
 dev: ## an environment to work in
 	python3 -m venv $(VENV)
@@ -22,6 +23,9 @@ load: ## the engine at its limits, half an hour; each part runs by itself too
 	$(VENV)/bin/python benchmarks/load/large_file.py
 	$(VENV)/bin/python benchmarks/load/commits.py
 	$(VENV)/bin/python benchmarks/load/item_cost.py
+
+card: ## a card of FILES mixed files, offloaded twice
+	PYTHONPATH=. $(VENV)/bin/python -P -m tests.card_trial --files $(FILES)
 
 chaos: ## trials of faults for DURATION_S seconds, drawn by SEED; reports in chaos.jsonl
 	PYTHONPATH=. $(VENV)/bin/python -P -m tests.chaos run --duration-s $(DURATION_S) --seed $(SEED)

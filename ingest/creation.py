@@ -85,7 +85,8 @@ def check(raw: Mapping[str, Any], base_dir: Path, settings: Settings) -> JobConf
 def _check_key_fields(config: JobConfig, processors: Processors) -> None:
     """Refuse a key template with a field that no item of this job can have."""
     tiles = isinstance(config.ingest_job, TilesJob)
-    known = {*JOB_FIELDS, *(TILE_FIELDS if tiles else FILE_FIELDS), *processors.tile.key_fields}
+    known = {*JOB_FIELDS, *(TILE_FIELDS if tiles else FILE_FIELDS)}
+    known |= processors.path.key_fields.keys() | processors.tile.key_fields.keys()
     for name in sorted(config.key_template.field_names - known):
         kind = "tiles" if tiles else "files"
         raise ConfigError(

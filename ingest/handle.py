@@ -113,7 +113,7 @@ class JobHandle:
 
     def keys(self, processors: Processors) -> KeyMaker:
         """What makes the job's keys."""
-        return KeyMaker(self.config.key_template, self.context, processors.tile)
+        return KeyMaker(self.config.key_template, self.context, processors.tile, processors.path)
 
     def items(self, batch: int, listed: list[Item] | None) -> list[Item]:
         """The items of a batch: those ``listed`` in its payload, or, where it has none, by arithmetic.

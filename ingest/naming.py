@@ -7,15 +7,27 @@ from typing import Any
 
 from ingest.config import KeyTemplate
 from ingest.items import Item
-from ingest.processors import JobContext, TileProcessor
+from ingest.processors import JobContext, PathProcessor, TileProcessor
 
 
 class KeyMaker:
-    """Renders a job's key template for items and their uploads."""
+    """Renders a job's key template for items and their uploads.
 
-    def __init__(self, template: KeyTemplate, context: JobContext, processor: TileProcessor[Any]) -> None:
+    Args:
+        processor: the job's tile processor.
+        path_processor: the job's path processor, which may bring fields of its own.
+    """
+
+    def __init__(
+        self,
+        template: KeyTemplate,
+        context: JobContext,
+        processor: TileProcessor[Any],
+        path_processor: PathProcessor[Any] | None = None,
+    ) -> None:
         self.template = template
         self._processor = processor
+        self._path_processor = path_processor
         self._job_fields: dict[str, str | int] = {
             "job": context.job_id,
             "job_name": context.job_name,
@@ -30,6 +42,8 @@ class KeyMaker:
             KeyInvalid: a field is missing, or the key could not be held below the prefix.
         """
         fields = {**self._job_fields, **item.fields()}
+        if self._path_processor is not None:
+            fields.update(self._path_processor.fields(item))
         suffix = self._processor.suffix(item)
         if suffix is not None:
             fields["suffix"] = suffix

@@ -57,7 +57,9 @@ class Previewer:
     def __init__(self, config: JobConfig, settings: Settings) -> None:
         self._context = make_context(config, PREVIEW_ID, int(time.time()), settings, is_preview=True)
         self._processors = load_processors(config, self._context, settings)
-        self._keys = KeyMaker(config.key_template, self._context, self._processors.tile)
+        self._keys = KeyMaker(
+            config.key_template, self._context, self._processors.tile, self._processors.path
+        )
         # What an upload's own fields will be is not known before its data is read: they are shown by name.
         self._upload_fields = {name: f"{{{name}}}" for name in self._processors.tile.key_fields}
         # ... and whether two items have one key is known only where no such field is in it.

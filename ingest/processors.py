@@ -151,9 +151,11 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
     Attributes:
         left_out: what the latest :meth:`paths` passed over, counted by kind, such as ``{"hidden": 3}``. The
             summary of ``ingest create`` shows it, so that nothing is left behind without a word.
+        key_fields: fields that it brings for the key template, beside those of the item, and what each stands for.
     """
 
     Params: ClassVar[type[Params]] = Params
+    key_fields: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, params: ParamsT, context: JobContext) -> None:
         self.params = params
@@ -191,6 +193,16 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
         Raises:
             ItemError: there can be no data for this item.
         """
+
+    def fields(self, item: Item) -> Mapping[str, str | int]:
+        """The values of ``key_fields`` for an item; one named like a field of the item wins over it. Default: {}.
+
+        A pure function of the item, the parameters and the job: it is asked without reading any data.
+
+        Raises:
+            KeyInvalid: there is no such value for this item.
+        """
+        return {}
 
     def open(self, path: str) -> AbstractContextManager[Path]:
         """A readable local file for what :meth:`path` named; leaving the context cleans up after it.

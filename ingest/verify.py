@@ -49,8 +49,8 @@ def verify(job: Job, *, deep: bool) -> Iterator[Finding]:
             if deep:
                 look = lambda row: _read(store, row)  # noqa: E731 - one of two, side by side
             else:
-                listed = _listed(store, {row.object_key for row in chunk})
-                look = lambda row, listed=listed: _compare(row, listed.get(row.object_key))  # type: ignore[misc]  # noqa: E731
+                found = listed(store, {row.object_key for row in chunk})
+                look = lambda row, found=found: _compare(row, found.get(row.object_key))  # type: ignore[misc]  # noqa: E731
             yield from readers.map(look, chunk)
 
 
@@ -77,7 +77,7 @@ def _looked_for(row: Mapping[str, Any], prefix: str) -> _Row:
     return _Row(row["key"], key, DUPLICATE_OF in metadata, row["stored_bytes"], row["sha256"], row["etag"])
 
 
-def _listed(store: Store, wanted: set[str]) -> dict[str, ObjectInfo]:
+def listed(store: Store, wanted: set[str]) -> dict[str, ObjectInfo]:
     """What a listing says of these objects."""
     folders = sorted({key.rpartition("/")[0] for key in wanted})
     found: dict[str, ObjectInfo] = {}

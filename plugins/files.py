@@ -103,7 +103,7 @@ class Folder(PathProcessor[FolderParams]):
     def _files_in(self, folder: str) -> list[str]:
         """A folder's files. They are listed once for neighbours, which come together."""
         if folder != self._listed_last[0]:
-            self._listed_last = folder, self._walk(Counter()).files_in(folder)
+            self._listed_last = folder, [item.path for item in self._walk(Counter()).files_in(folder)]
         return self._listed_last[1]
 
     def path(self, item: Item) -> str:

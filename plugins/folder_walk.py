@@ -59,15 +59,26 @@ class Walk:
 
     The entries of one folder at each depth are held, and nothing else. A file whose size cannot be asked
     for is listed without one, so that it fails by itself instead of being passed over.
+
+    Args:
+        hidden: take hidden names too, and with them, where ``system`` does not say otherwise, what operating
+            systems leave.
     """
 
     def __init__(
-        self, root: str, choice: Choice, *, hidden: bool, follow_links: bool, left_out: Counter[str]
+        self,
+        root: str,
+        choice: Choice,
+        *,
+        hidden: bool,
+        system: bool | None = None,
+        follow_links: bool,
+        left_out: Counter[str],
     ) -> None:
         self._root = root
         self._real_root = os.path.realpath(root)
         self._choice = choice
-        self._hidden = hidden
+        self._takes = {None: True, "hidden": hidden, "system": hidden if system is None else system}
         self._follow_links = follow_links
         self._left_out = left_out
 
@@ -93,21 +104,22 @@ class Walk:
             if isinstance(info, os.stat_result) and stat.S_ISDIR(info.st_mode):
                 walked.append(self._enter(path + "/", after, info))
             elif after is None or not (after == path or after.startswith(path + "/")):
-                yield info if isinstance(info, FileItem) else FileItem(path, info.st_size, info.st_mtime_ns)
+                yield _item(path, info)
 
-    def files_in(self, folder: str) -> list[str]:
-        """The paths of the files that lie in a folder itself, in order; ``folder`` is a path below the root, or "".
+    def files_in(self, folder: str) -> list[FileItem]:
+        """The files that lie in a folder itself, in order; ``folder`` is a path below the root, or "".
 
         Raises:
             SourceUnreadable: it cannot be listed.
         """
         prefix = folder + "/" if folder else ""
-        paths = []
+        found = []
         for entry in self._enter(prefix, None).entries:
-            info = self._look(entry, prefix + entry.name, [])
+            path = prefix + entry.name
+            info = self._look(entry, path, [])
             if info is not None and not (isinstance(info, os.stat_result) and stat.S_ISDIR(info.st_mode)):
-                paths.append(prefix + entry.name)
-        return paths
+                found.append(_item(path, info))
+        return found
 
     def _enter(self, prefix: str, after: str | None, info: os.stat_result | None = None) -> _Folder:
         """The folder at ``prefix``, without the entries that come before ``after``."""
@@ -128,7 +140,9 @@ class Walk:
         self, entry: os.DirEntry[str], path: str, walked: list[_Folder]
     ) -> os.stat_result | FileItem | None:
         """What lies at a path: an item for what can only fail, None for what is left out (and counted)."""
-        kind = None if self._hidden else hidden_kind(entry.name)
+        kind = hidden_kind(entry.name)
+        if self._takes[kind]:
+            kind = None
         info: os.stat_result | FileItem | None = None
         if kind is None:
             info = self._stat(entry, path)
@@ -166,6 +180,10 @@ class Walk:
         if is_folder and any(folder.identity == (info.st_dev, info.st_ino) for folder in walked):
             return "link to a folder above it"
         return self._choice(path, is_folder)
+
+
+def _item(path: str, info: os.stat_result | FileItem) -> FileItem:
+    return info if isinstance(info, FileItem) else FileItem(path, info.st_size, info.st_mtime_ns)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

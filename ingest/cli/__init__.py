@@ -13,6 +13,8 @@ COMMANDS = {
     "create": CommandSpec("create", RUN, "Make a job from a config and work on it."),
     "join": CommandSpec("join", RUN, "Help with a job from this machine."),
     "tags": CommandSpec("tags", RUN, "Find and offload whale tags."),
+    "offload": CommandSpec("offload", RUN, "Offload a memory card: back up, upload, verify."),
+    "devices": CommandSpec("devices", RUN, "List the registered devices, or register one."),
     "cancel": CommandSpec("cancel", RUN, "Stop a job everywhere and purge its queue."),
     "complete": CommandSpec("complete", RUN, "Complete a job that waits for a person's word."),
     "retry": CommandSpec("retry", RUN, "Reopen a job's failed items."),

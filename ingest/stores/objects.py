@@ -137,6 +137,46 @@ class ObjectStore(Store):
             raise from_obstore(error, self.place, key) from None
         return self._checked(key, body, meta, answer["e_tag"])
 
+    def put_if_unchanged(self, key: str, body: bytes, meta: ObjectMeta, etag: str | None) -> None:
+        """Store a small ``body`` in place of the object that had this ETag, or, for None, of none.
+
+        Not every server looks at the condition: ask :meth:`minds_etags`. The answer is not checked.
+
+        Raises:
+            ObjectExists: another object is there.
+        """
+        self.check_key(key)
+        try:
+            obstore.put(
+                self._client,
+                key,
+                body,
+                use_multipart=False,
+                attributes=self._attributes(meta),
+                mode="create" if etag is None else {"e_tag": f'"{etag}"'},
+            )
+        except OBSTORE_ERRORS as error:
+            raise from_obstore(error, self.place, key) from None
+
+    def minds_etags(self, key: str) -> bool:
+        """Whether :meth:`put_if_unchanged` is refused where it should be. ``key`` is stored, and deleted again."""
+        body = b"probe"
+        meta = ObjectMeta(hashlib.sha256(body).hexdigest())
+        try:
+            etag = self.put(key, body, meta).etag
+            if etag is None or not self._refuses(key, body, meta, "0" * 32):
+                return False
+            return not self._refuses(key, body, meta, etag) and self._refuses(key, body, meta, None)
+        finally:
+            self.delete([key])
+
+    def _refuses(self, key: str, body: bytes, meta: ObjectMeta, etag: str | None) -> bool:
+        try:
+            self.put_if_unchanged(key, body, meta, etag)
+        except ObjectExists:
+            return True
+        return False
+
     def _checked(self, key: str, body: bytes, meta: ObjectMeta, etag: str | None) -> Stored:
         checksum = self.capabilities.checksum
         if checksum is Checksum.MD5:

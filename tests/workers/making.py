@@ -118,7 +118,7 @@ def bench(
         kit = Kit(
             node="n1",
             processors=processors,
-            keys=KeyMaker(config.key_template, context, processors.tile),
+            keys=KeyMaker(config.key_template, context, processors.tile, processors.path),
             store=patient,
             uploader=Uploader(patient, policy, watch, Records()),
             executor=executor,

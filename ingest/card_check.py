@@ -1,0 +1,191 @@
+"""Whether a card may be reused: every file on it has two verified copies, in the store and in the backup folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ingest import manifest
+from ingest.errors import ObjectMissing
+from ingest.items import FileItem
+from ingest.job import Job
+from ingest.markers import object_key
+from ingest.stores.base import Checksum, ObjectInfo, Store
+from ingest.stores.hashing import hashed
+from ingest.verify import listed
+
+READERS = 8
+ROWS_AT_ONCE = 1000
+PROBLEMS_HELD = 20
+HASH_PIECE_BYTES = 4 << 20
+NO_FILES = frozenset(("system", "symbolic link", "special file"))
+"""What may be left out and yet every file is copied."""
+_ESCAPED = re.compile(r"\\udc([89a-f][0-9a-f])")
+
+
+@dataclass(slots=True)
+class CardCheck:
+    """What was found out about a card.
+
+    Attributes:
+        files, size_bytes: what lies on it now.
+        has_backup: there is to be a backup copy of each file.
+        problem_count, problems: files whose copies are not proven, and the first of them, each with its reason.
+        left_out: files that nobody wanted copied, by kind.
+    """
+
+    files: int = 0
+    size_bytes: int = 0
+    has_backup: bool = True
+    problem_count: int = 0
+    problems: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether every file has two verified copies."""
+        return bool(self.files and self.has_backup and not self.problem_count and not self.left_out)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not safe to reuse the card."""
+        reasons = [] if self.has_backup else ["there is no backup copy: give --backup DIR, on another disk"]
+        reasons += [f"{count} {kind} were left out" for kind, count in sorted(self.left_out.items())]
+        reasons += self.problems
+        if self.problem_count > len(self.problems):
+            reasons.append(f"and {self.problem_count - len(self.problems):,} more files")
+        return reasons if self.files or reasons else ["there are no files on it"]
+
+    def note(self, item: str, problem: str) -> None:
+        """Note a file whose copies are not proven."""
+        self.problem_count += 1
+        if len(self.problems) < PROBLEMS_HELD:
+            self.problems.append(f"{item}: {problem}")
+
+
+def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCheck:
+    """Look at a card, its backup copies and what the store has of it, when its job has ended. Reads only.
+
+    The card is listed anew: a file that is new, or was written since it was listed, has no proven copy. Each backup
+    copy is read and hashed. The store must vouch for an object: by an ETag that is the MD5 of those same bytes; or,
+    where this job stored it, by the checksum that it confirmed then and the ETag that it still has; else it is read
+    back.
+
+    Args:
+        read_back: read every object back and hash it.
+
+    Raises:
+        ObjectMissing: the job has no manifest.
+        StoreError, SourceUnreadable: the destination, or the card, cannot be read.
+    """
+    found = CardCheck(has_backup=has_backup)
+    on_card = {text_of(item.path): item for item in _listing(job, found)}
+    found.files = len(on_card)
+    found.size_bytes = sum(item.size_bytes or 0 for item in on_card.values())
+    copied = set()
+    rows = manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
+    with ThreadPoolExecutor(READERS, "card") as readers:
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            copies = [_Copies(row, on_card[row["item"]], job) for row in chunk if row["item"] in on_card]
+            listing = listed(job.bucket, {one.key for one in copies})
+            prove = partial(_problem, job.bucket, listing, has_backup=has_backup, read_back=read_back)
+            for one, problem in zip(copies, readers.map(prove, copies), strict=True):
+                copied.add(one.row["item"])
+                if problem:
+                    found.note(one.row["item"], problem)
+    for item in sorted(on_card.keys() - copied):
+        found.note(item, "has no copy: it failed, or is new on the card")
+    return found
+
+
+def _listing(job: Job, found: CardCheck) -> Iterator[FileItem]:
+    processors = job.processors()
+    try:
+        yield from processors.path.paths()
+        left_out = processors.path.left_out
+        found.left_out = {kind: count for kind, count in left_out.items() if kind not in NO_FILES}
+    finally:
+        processors.close()
+
+
+class _Copies:
+    """A row of the manifest, the file as it lies on the card now, and the key of its object in the bucket."""
+
+    def __init__(self, row: Mapping[str, Any], item: FileItem, job: Job) -> None:
+        self.row = row
+        self.item = item
+        self.facts = dict(row["metadata"] or ())
+        self.key = object_key(row["key"], self.facts, job.config.destination.prefix)
+
+
+def _problem(
+    store: Store, listing: Mapping[str, ObjectInfo], copies: _Copies, *, has_backup: bool, read_back: bool
+) -> str:
+    """What is wrong with the copies of a file; "" where nothing is."""
+    row, item = copies.row, copies.item
+    if (item.size_bytes, item.mtime_ns) != (row["size_bytes"], row["mtime"]):
+        return "was written on the card since it was copied"
+    md5 = None
+    if has_backup:
+        if copies.facts.get("source_sha256") != row["sha256"] or row["stored_bytes"] != item.size_bytes:
+            return "what is stored is not what was on the card"
+        problem, md5 = _problem_with_backup(copies.facts.get("backup", ""), row["sha256"])
+        if problem:
+            return problem
+    info = listing.get(copies.key)
+    if info is not None and not read_back and _vouches(store, row, info, md5):
+        return ""
+    return _problem_read_back(store, row, copies.key)
+
+
+def _vouches(store: Store, row: Mapping[str, Any], info: ObjectInfo, md5: str | None) -> bool:
+    """Whether the store itself says that an object has the bytes."""
+    capabilities = store.capabilities
+    if info.etag is None or info.size_bytes != row["stored_bytes"]:
+        return False
+    if capabilities.md5_etags and info.etag == md5:
+        return True
+    is_confirmed = row["status"] == "stored" and capabilities.checksum is not Checksum.NONE
+    return is_confirmed and info.etag == row["etag"]
+
+
+def _problem_read_back(store: Store, row: Mapping[str, Any], key: str) -> str:
+    try:
+        found = hashed(store.read(key))
+    except ObjectMissing:
+        return f"the object {key!r} is missing at the destination"
+    return "" if found == (row["sha256"], row["stored_bytes"]) else f"the object {key!r} has other bytes"
+
+
+def _problem_with_backup(shown: str, sha256: str) -> tuple[str, str]:
+    """What is wrong with a backup copy ("" where nothing is), and its MD5."""
+    path = Path(shown) if Path(shown).exists() else Path(raw_of(shown))
+    found, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(HASH_PIECE_BYTES):
+                found.update(piece)
+                md5.update(piece)
+    except OSError as error:
+        return f"the backup copy {shown!r} cannot be read: {error.strerror}", ""
+    return (
+        "" if found.hexdigest() == sha256 else f"the backup copy {shown!r} has other bytes",
+        md5.hexdigest(),
+    )
+
+
+def text_of(path: str) -> str:
+    """A path as the manifest has it, which holds only UTF-8."""
+    return path.encode(errors="backslashreplace").decode()
+
+
+def raw_of(text: str) -> str:
+    """The path that :func:`text_of` made this text of, where no name really has such text in it."""
+    return _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)

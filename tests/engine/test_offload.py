@@ -1,0 +1,213 @@
+"""Memory cards, offloaded by the command: two verified copies of each file, or a word against reusing the card."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest.card_check import check_card
+from ingest.config import Settings
+from ingest.device_list import FileDeviceList
+from ingest.devices import LIST_NAME
+from ingest.job import Job
+from ingest.manifest import read_manifest
+from tests.card_trial import DEVICE, look, make_card, offload, run_trial
+from tests.cluster import run
+from tests.engine.making import bucket_of, files_below, objects, s3_folder
+from tests.s3_servers import S3Server
+
+FILES = 120
+MS = 1_764_244_800_123
+
+
+def test_a_card_is_offloaded_twice(tmp_path: Path, redis_url: str) -> None:
+    assert "nothing moved" in "".join(run_trial(tmp_path, FILES))
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    for name in ("b.txt", "DCIM/a.txt", "DCIM/c.txt"):
+        path = tmp_path / "card" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        os.utime(path, ns=(MS * 1_000_000, MS * 1_000_000))
+    return tmp_path / "card"
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    (tmp_path / "backup").mkdir()
+    return tmp_path / "backup"
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    folder = tmp_path / "stored"
+    FileDeviceList(folder / LIST_NAME).add([DEVICE, "wt-a1b2c3"])
+    return folder
+
+
+def data_below(folder: Path) -> dict[str, bytes]:
+    raw = files_below(folder / "raw")
+    return {name.split("/", 1)[1]: body for name, body in raw.items() if not name.startswith("hash/")}
+
+
+def test_a_card_goes_to_s3_and_nothing_goes_twice(
+    tmp_path: Path, redis_url: str, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch, backup: Path
+) -> None:
+    make_card(tmp_path / "card", 40)
+    destination = s3_folder(rclone_s3, monkeypatch)
+    sets = [f"destination.{name}={destination[name]}" for name in ("endpoint_url", "region")]
+    options: list[str | Path] = ["--to", f"s3://{bucket_of(destination)}", "--backup", backup]
+    options += [word for one in sets for word in ("--set", one)]
+    devices = tmp_path / "devices.txt"
+    devices.write_text(f"other\n{DEVICE}\n")
+
+    first = offload(tmp_path / "card", *options, "--devices", devices)
+    stored = objects(rclone_s3, bucket_of(destination))
+    copied = look(backup)
+    second = offload(tmp_path / "card", *options, "--devices", devices, "--read-back")
+
+    assert (first.code, first.card["safe"], first.card["files"]) == (0, True, 40), first
+    assert (second.code, second.card["safe"]) == (0, True), second
+    assert second.counts["items"]["skipped"] == 40
+    again = objects(rclone_s3, bucket_of(destination))
+    ours = [key for key in again if key.startswith("raw/") and not key.startswith("raw/hash/jobs/")]
+    assert {key: stored.get(key) for key in ours} == {key: again[key] for key in ours}
+    assert look(backup) == copied
+
+
+def test_times_and_copies_are_in_the_manifest(
+    tmp_path: Path, redis_url: str, backup: Path, stored: Path
+) -> None:
+    make_card(tmp_path / "card", 30)
+
+    done = offload(tmp_path / "card", "--to", stored, "--backup", backup)
+
+    job = Job(done.job_id, Settings.load())
+    rows = {row["item"]: row for row in read_manifest(job.store, job.job_id, job.settings.scratch)}
+    assert len(rows) == 30
+    times = {item: dict(row["metadata"]).get("captured_at_from") for item, row in rows.items()}
+    assert times["DCIM/101CANON/corrupt.jpg"] is None
+    assert set(times.values()) == {"exif", "mvhd", "bext", None}
+    for row in rows.values():
+        facts = dict(row["metadata"])
+        assert facts["device"] == DEVICE
+        assert facts["source_sha256"] == row["sha256"]
+        assert facts["backup"].startswith(f"{backup}/")
+
+
+def test_without_a_backup_the_card_is_not_to_be_reused(card: Path, redis_url: str, stored: Path) -> None:
+    done = offload(card, "--to", stored)
+
+    assert (done.code, done.card["safe"]) == (0, False)
+    assert done.card["reasons"] == ["there is no backup copy: give --backup DIR, on another disk"]
+    assert set(data_below(stored)) == {f"{DEVICE}/{name}" for name in ("b.txt", "DCIM/a.txt", "DCIM/c.txt")}
+
+
+def test_moved_names_are_times(card: Path, redis_url: str, stored: Path, backup: Path) -> None:
+    done = offload(card, "--to", stored, "--backup", backup, "--move-names")
+
+    names = {f"{DEVICE}/{MS}.txt", f"{DEVICE}/DCIM/{MS}.txt", f"{DEVICE}/DCIM/{MS}_1.txt"}
+    assert (done.code, done.card["safe"]) == (0, True)
+    assert data_below(stored).keys() == names
+    assert data_below(stored)[f"{DEVICE}/DCIM/{MS}_1.txt"] == b"DCIM/c.txt"
+    assert {name.split("/", 1)[1] for name in files_below(backup)} == names
+
+
+def test_a_folder_of_devices(tmp_path: Path, card: Path, redis_url: str, stored: Path, backup: Path) -> None:
+    both = tmp_path / "data"
+    both.mkdir()
+    card.rename(both / DEVICE)
+    (both / "wt-a1b2c3").mkdir()
+    (both / "wt-a1b2c3" / "x.csv").write_text("x")
+
+    done = offload(both, "--to", stored, "--backup", backup, device=None)
+
+    names = {f"{DEVICE}/{name}" for name in ("b.txt", "DCIM/a.txt", "DCIM/c.txt")} | {"wt-a1b2c3/x.csv"}
+    assert (done.code, done.card["safe"]) == (0, True)
+    assert data_below(stored).keys() == names
+    assert {name.split("/", 1)[1] for name in files_below(backup)} == names
+    (both / "mg-9").mkdir()
+    refused = offload(both, "--to", stored, device=None)
+    assert refused.code == 2
+    assert "the device 'mg-9' is not registered" in refused.errors
+
+
+def test_a_dry_run_says_what_goes_where(card: Path, stored: Path, backup: Path) -> None:
+    done = run("offload", str(card), DEVICE, "--to", str(stored), "--backup", str(backup), "--dry-run")
+
+    assert done.returncode == 0, done.stderr
+    assert f"{card}/DCIM/a.txt -> raw/" in done.stdout
+    assert f"/{DEVICE}/DCIM/a.txt\n" in done.stdout
+    assert [path.name for path in (*stored.iterdir(), *backup.iterdir())] == [LIST_NAME]
+
+
+def test_an_unknown_device_is_refused_with_the_nearest(card: Path, stored: Path) -> None:
+    refused = offload(card, "--to", stored, device="cam-70")
+
+    assert refused.code == 2
+    assert f"did you mean '{DEVICE}'?" in refused.errors
+    assert json.dumps(refused.card) == "{}"
+
+
+Break = Callable[[Path, Path, Path], object]
+
+
+def _day(folder: Path) -> Path:
+    return next(path for path in folder.iterdir() if path.name.startswith("20")) / DEVICE
+
+
+def _wrong_byte(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+BREAKS: dict[str, tuple[Break, str]] = {
+    "a backup copy is gone": (lambda card, backup, raw: (_day(backup) / "b.txt").unlink(), "No such file"),
+    "a backup copy is garbled": (
+        lambda card, backup, raw: _wrong_byte(_day(backup) / "b.txt"),
+        "has other bytes",
+    ),
+    "an object is gone": (
+        lambda card, backup, raw: (_day(raw) / "b.txt").unlink(),
+        "is missing at the destination",
+    ),
+    "an object is garbled": (lambda card, backup, raw: _wrong_byte(_day(raw) / "b.txt"), "has other bytes"),
+    "a file is new": (lambda card, backup, raw: (card / "new").write_text("new"), "is new on the card"),
+    "a file was written": (
+        lambda card, backup, raw: (card / "b.txt").write_text("b.TXT"),
+        "was written on the card",
+    ),
+}
+"""What makes a card unsafe, and how that is said."""
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_copy_that_is_not_proven_keeps_the_card(
+    what: str, card: Path, redis_url: str, stored: Path, backup: Path
+) -> None:
+    done = offload(card, "--to", stored, "--backup", backup)
+    job = Job(done.job_id, Settings.load())
+    assert check_card(job, has_backup=True).is_safe
+    break_it, reason = BREAKS[what]
+
+    break_it(card, backup, stored / "raw")
+
+    found = check_card(job, has_backup=True)
+    assert not found.is_safe
+    assert found.problem_count == 1
+    assert reason in found.reasons[0]
+
+
+def test_files_that_nobody_wanted_keep_the_card(
+    card: Path, redis_url: str, stored: Path, backup: Path
+) -> None:
+    exclude = 'path_processor.params.exclude=["*.txt", "!b.txt"]'
+    done = offload(card, "--to", stored, "--backup", backup, "--set", exclude)
+
+    assert (done.code, done.card["safe"], done.card["files"]) == (3, False, 1)
+    assert done.card["reasons"] == ["2 excluded were left out"]
