@@ -24,11 +24,15 @@ class Digests:
         self._names = names
         self._sha512 = hashlib.sha512() if "c4" in names else None
 
+    def update(self, piece: bytes | memoryview) -> None:
+        """The next piece passes."""
+        if self._sha512 is not None:
+            self._sha512.update(piece)
+
     def over(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """The pieces, as they come."""
         for piece in pieces:
-            if self._sha512 is not None:
-                self._sha512.update(piece)
+            self.update(piece)
             yield piece
 
     def found(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeGuard
@@ -14,14 +14,12 @@ from ingest.errors import KeyConflict, ObjectExists
 from ingest.items import Item, item_id
 from ingest.markers import DUPLICATE_OF
 from ingest.processors import Upload
-from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords, never
-from ingest.stores.hashing import hashed
-from ingest.stores.source import ensure_size, opened, read_piece, read_steady, size_of
+from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords
+from ingest.stores.source import ensure_size, fingerprint, read_steady, size_of
 from ingest.workers.dedupe import Dedupe
 from ingest.workers.patience import PatientStore
 from ingest.workers.watch import Watch
 
-HASH_PIECE_BYTES = 4 << 20
 TRIES = 2
 """How often a put is tried whose key is taken by what is gone when it is looked at."""
 _MEDIA_TYPES = mimetypes.MimeTypes(filenames=())
@@ -184,7 +182,7 @@ class Uploader:
         """
         given = task.upload.body
         body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
-        made = self._object(task, *self._hashed((body,)))
+        made = self._object(task, *self._hashed(body))
 
         def put() -> Stored:
             stored = self._store.put(made.key, body, made.meta, if_absent=self._guarded)
@@ -208,7 +206,7 @@ class Uploader:
         body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
         if there.etag != _md5(body):
             return None
-        return self._object(task, *self._hashed((body,))).outcome("skipped", there.etag)
+        return self._object(task, *self._hashed(body)).outcome("skipped", there.etag)
 
     def _is_from_before(self, there: ObjectInfo | None, size_bytes: int) -> TypeGuard[ObjectInfo]:
         """Whether a listing shows an object of this size that is older than the job.
@@ -231,22 +229,22 @@ class Uploader:
         path = task.upload.body
         assert isinstance(path, Path)
         ensure_size(path, task.size_bytes)
-        made = self._object(task, *self._hashed(_pieces(path), self._watch.check))
+        digests = Digests(self._policy.digests)
+        read = fingerprint(path, self._store.cut(task.size_bytes), self._watch.check, digests.update)
+        made = self._object(task, read.sha256, read.size_bytes, digests.found())
 
         def put() -> Stored:
-            sent = self._sent(task.item.name, made.size_bytes)
-            transfer = Transfer(self._records, self._watch.check, sent)
+            sent = self._sent(task.item.name, read.size_bytes)
+            transfer = Transfer(read.digests, self._records, self._watch.check, sent)
             return self._store.put_file(made.key, path, made.meta, if_absent=self._guarded, transfer=transfer)
 
         return self._stored(made, self._found(task, ask=True), put)
 
-    def _hashed(
-        self, pieces: Iterable[bytes], check: Callable[[], None] = never
-    ) -> tuple[str, int, Mapping[str, str]]:
+    def _hashed(self, body: bytes) -> tuple[str, int, Mapping[str, str]]:
         """SHA-256 and size of a body, and what else the manifest is to have of it."""
         digests = Digests(self._policy.digests)
-        sha256, size_bytes = hashed(digests.over(pieces), check)
-        return sha256, size_bytes, digests.found()
+        digests.update(body)
+        return hashlib.sha256(body).hexdigest(), len(body), digests.found()
 
     def _object(self, task: Task, sha256: str, size_bytes: int, digests: Mapping[str, str]) -> _Object:
         known = task.upload.content_type or _MEDIA_TYPES.guess_type(task.key)[0]
@@ -350,9 +348,3 @@ def _md5(body: bytes) -> str:
 def _facts(info: ObjectInfo) -> str:
     known = f", SHA-256 {info.sha256[:12]}…" if info.sha256 else ", no SHA-256 recorded"
     return f"{info.size_bytes} bytes{known}"
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with opened(path) as file:
-        while piece := read_piece(file, HASH_PIECE_BYTES, path):
-            yield piece

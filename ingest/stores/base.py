@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import abc
 import builtins
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 
 class Checksum(StrEnum):
@@ -129,10 +129,24 @@ def never() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """How a store sends a large file: in parts of so many bytes, each of which its server's answer proves by a digest.
+
+    Attributes:
+        part_bytes: of every part but the last.
+        digest: its name, as :func:`hashlib.new` takes it.
+    """
+
+    part_bytes: int
+    digest: Literal["md5", "sha256"]
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """How one put of a large file reports and is interrupted.
 
     Attributes:
+        digests: of the file's parts, as :meth:`Store.cut` cuts it, taken in the same pass as ``meta.sha256``; or None.
         records: where its upload ID is kept, or None where it cannot be taken over.
         check: called before each part and while waiting, from several threads; raises
             :class:`ingest.errors.Stopped` to interrupt. The parts already sent stay, for the next to
@@ -141,6 +155,7 @@ class Transfer:
         pace: called with the number of bytes of each part just before it is sent; may wait.
     """
 
+    digests: Sequence[bytes] | None = None
     records: UploadRecords | None = None
     check: Callable[[], None] = never
     sent: Callable[[int], None] = lambda size_bytes: None
@@ -195,14 +210,18 @@ class Store(abc.ABC):
     ) -> Stored:
         """Store a local file of any size in bounded memory, interruptible, going on where one was broken off.
 
-        ``meta.sha256`` was taken in an earlier pass; the bytes are hashed again as they are sent, and a file
-        that has changed since is not stored.
+        ``meta.sha256`` was taken in an earlier pass. A file that has changed since is not stored: its bytes are
+        hashed again as they are sent, or the server's answer proves each part by its digest of that pass.
 
         Raises:
             SourceChanged: the file's bytes are not those of ``meta.sha256``.
             Stopped: raised by ``transfer.check``.
             ObjectExists, ChecksumMismatch, StoreError: as for :meth:`put`.
         """
+
+    def cut(self, size_bytes: int) -> Cut | None:
+        """How :meth:`put_file` sends a file of this size, where it is glad of the digests of its parts."""
+        return None
 
     @abc.abstractmethod
     def stat(self, key: str) -> ObjectInfo | None:

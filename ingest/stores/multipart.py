@@ -1,31 +1,37 @@
 """Large files to S3 in parts, which any node goes on from where another stopped.
 
 The way: record that an upload begins, begin it, record its ID; send the parts that the server does not
-have yet, each part's answer checked; hash all bytes in order on the way, and complete only where they are
-those that were hashed before; check what came of it; forget the record. Broken off at any point, nothing is
-visible under the key, and the record says what to go on from or to abort.
+have yet, each part's answer checked; complete only where all bytes are those that were hashed before; check what
+came of it; forget the record. Broken off at any point, nothing is visible under the key, and the record says what to
+go on from or to abort.
+
+That the bytes are the same, the server's own answers prove where each part's digest is known from before: it is what
+the answer has to say. Then nothing is hashed here again, and what the server has is not even read. Elsewhere all
+bytes are hashed in order on the way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 from base64 import b64encode
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from ingest.config import UploadConfig
 from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, Stopped, StoreError
-from ingest.stores.base import Checksum, ObjectMeta, Stored, Transfer
+from ingest.stores.base import Checksum, Cut, ObjectMeta, Stored, Transfer
 from ingest.stores.budget import BytesBudget
-from ingest.stores.parts import Part, b64_sha256, composite_etag, list_parts, part_size
-from ingest.stores.source import ensure_unchanged, opened, read_piece
+from ingest.stores.parts import Part, composite_etag, list_parts, part_size
+from ingest.stores.source import changed, ensure_unchanged, opened, read_piece
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
 
 if TYPE_CHECKING:
@@ -50,6 +56,18 @@ class Multipart:
         at_once = max(2, min(upload.bytes_in_flight // upload.part_size_bytes, upload.threads))
         self._room = BytesBudget(upload.bytes_in_flight)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="ingest-part")
+
+    def cut(self, size_bytes: int) -> Cut | None:
+        """See :meth:`Store.cut`."""
+        digest: Literal["md5", "sha256"]
+        match self._store.capabilities.checksum:
+            case Checksum.MD5:
+                digest = "md5"
+            case Checksum.SHA256:
+                digest = "sha256"
+            case _:
+                return None
+        return Cut(part_size(size_bytes, self._part_bytes), digest)
 
     def put(
         self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool
@@ -83,10 +101,15 @@ class Multipart:
         *,
         if_absent: bool,
     ) -> Stored:
-        upload = _Upload(self._store, key, upload_id, there, transfer)
+        cut = self.cut(size_bytes)
+        piece_bytes = cut.part_bytes if cut else part_size(size_bytes, self._part_bytes)
+        digests = None if cut is None or transfer.digests is None else _Digests(cut.digest, transfer.digests)
+        if digests is not None and len(digests.of_parts) != -(-size_bytes // piece_bytes):
+            raise changed(path)
+        upload = _Upload(self._store, key, path, upload_id, there, transfer, size_bytes, piece_bytes, digests)
         resumable = transfer.records is not None and self._store.capabilities.resumable
         try:
-            parts = self._send(upload, path, size_bytes, meta)
+            parts = self._send(upload, meta)
             return self._complete(upload, parts, size_bytes, meta, if_absent=if_absent)
         except _OtherBytes:
             raise
@@ -142,21 +165,27 @@ class Multipart:
             transfer.records.record_upload(key, upload_id)
         return upload_id
 
-    def _send(self, upload: _Upload, path: Path, size_bytes: int, meta: ObjectMeta) -> list[Part]:
-        """Send what is missing, in order, a few parts at once; the bytes are hashed as they are read."""
-        sha256 = hashlib.sha256()
-        piece_bytes = part_size(size_bytes, self._part_bytes)
+    def _send(self, upload: _Upload, meta: ObjectMeta) -> list[Part]:
+        """Send what is missing, in order, a few parts at once; the bytes are hashed where no digests are known."""
+        sha256 = None if upload.digests else hashlib.sha256()
+        path = upload.path
         waiting: deque[Future[Part]] = deque()
         parts: list[Part] = []
         check = upload.transfer.check
         try:
             with opened(path) as file:
-                for number in range(1, -(-size_bytes // piece_bytes) + 1):
+                for number in range(1, -(-upload.size_bytes // upload.piece_bytes) + 1):
                     while len(waiting) >= PARTS_AT_ONCE:
                         parts.append(_answer(waiting, upload.transfer))
-                    body, future = self._started(upload, number, file, piece_bytes, path)
+                    known = upload.known(number)
+                    if known is not None:
+                        file.seek(known.size_bytes, os.SEEK_CUR)
+                        waiting.append(_over(known))
+                        continue
+                    body, future = self._started(upload, number, file)
                     waiting.append(future)
-                    sha256.update(body)
+                    if sha256 is not None:
+                        sha256.update(body)
                 grown = read_piece(file, 1, path)
             while waiting:
                 parts.append(_answer(waiting, upload.transfer))
@@ -168,17 +197,17 @@ class Multipart:
             _settle(waiting)
             raise
         check()
-        ensure_unchanged("" if grown else sha256.hexdigest(), meta, path)
+        if grown or sha256 is not None:
+            ensure_unchanged("" if grown or sha256 is None else sha256.hexdigest(), meta, path)
         return parts
 
-    def _started(
-        self, upload: _Upload, number: int, file: BinaryIO, piece_bytes: int, path: Path
-    ) -> tuple[bytes, Future[Part]]:
+    def _started(self, upload: _Upload, number: int, file: BinaryIO) -> tuple[bytes, Future[Part]]:
         """Read a part, as soon as there is room for it, and let a thread send it."""
+        piece_bytes = upload.piece_bytes
         upload.transfer.check()
         self._room.acquire(piece_bytes, upload.transfer.check)
         try:
-            body = read_piece(file, piece_bytes, path)
+            body = read_piece(file, piece_bytes, upload.path)
             future = self._threads.submit(upload.part, number, body)
         except BaseException:
             self._room.release(piece_bytes)
@@ -220,21 +249,61 @@ class Multipart:
 
 
 @dataclass(frozen=True, slots=True)
+class _Digests:
+    """What is known of a file's parts from when it was hashed: the digest of each, and its name."""
+
+    name: str
+    of_parts: Sequence[bytes]
+
+    def has(self, number: int, body: bytes) -> bool:
+        """Whether these were the bytes of a part."""
+        return hashlib.new(self.name, body, usedforsecurity=False).digest() == self.of_parts[number - 1]
+
+
+@dataclass(frozen=True, slots=True)
 class _Upload:
-    """One upload under way: its ID, and the parts that were there when it was taken up."""
+    """One upload under way: its ID, the parts that were there when it was taken up, and how the file is cut."""
 
     store: S3Store
     key: str
+    path: Path
     upload_id: str
     there: dict[int, Part]
     transfer: Transfer
+    size_bytes: int
+    piece_bytes: int
+    digests: _Digests | None
+
+    def known(self, number: int) -> Part | None:
+        """A part that the server has, where that needs no look at the file."""
+        part = self.there.get(number)
+        if part is None or self.digests is None:
+            return None
+        has = part.has(self._bytes_of(number), self.digests.of_parts[number - 1], self.digests.name)
+        return part if has else None
+
+    def _bytes_of(self, number: int) -> int:
+        return min(self.piece_bytes, self.size_bytes - (number - 1) * self.piece_bytes)
 
     def part(self, number: int, body: bytes) -> Part:
         """Send one part, unless the server has it.
 
         Raises:
             _OtherBytes: the server has other bytes as this part, or its answer does not prove that it has not.
+            SourceChanged: it is not what it was when its digest was taken.
         """
+        if self.digests is None:
+            return self._part(number, body)
+        if len(body) != self._bytes_of(number):
+            raise changed(self.path)
+        try:
+            return self._part(number, body)
+        except ChecksumMismatch:
+            if self.digests.has(number, body):
+                raise
+            raise changed(self.path) from None
+
+    def _part(self, number: int, body: bytes) -> Part:
         part = self.there.get(number)
         if part is not None:
             if part.holds(body):
@@ -245,17 +314,17 @@ class _Upload:
         return self._sent(number, body)
 
     def _sent(self, number: int, body: bytes) -> Part:
-        checksum, clients = self.store.capabilities.checksum, self.store.clients
-        is_checked = checksum in (Checksum.SHA256, Checksum.MD5)
+        capabilities, clients = self.store.capabilities, self.store.clients
+        cut = self.store.cut(self.size_bytes)
+        digest = None if cut is None else self._digest(number, body, cut.digest)
+        is_in_header = cut is not None and cut.digest == "sha256"
         extra: dict[str, Any] = {}
-        md5 = b""
-        if checksum is Checksum.SHA256:
-            extra["ChecksumSHA256"] = b64_sha256(body)
-        elif checksum is Checksum.MD5:
-            md5 = hashlib.md5(body, usedforsecurity=False).digest()
-            extra["ContentMD5"] = b64encode(md5).decode()
+        if digest is not None and is_in_header:
+            extra["ChecksumSHA256"] = b64encode(digest).decode()
         try:
-            answer = (clients.boto_for_parts if is_checked else clients.boto).upload_part(
+            answer = (
+                clients.boto_for_parts if is_in_header or capabilities.unsigned_body else clients.boto
+            ).upload_part(
                 **self.store.named(self.key),
                 UploadId=self.upload_id,
                 PartNumber=number,
@@ -267,9 +336,15 @@ class _Upload:
             raise from_boto(error, self.store.place, self.key) from None
         sha256 = extra.get("ChecksumSHA256")
         part = Part(number, len(body), answer["ETag"], answer.get("ChecksumSHA256") or sha256)
-        if (md5 and not part.has_md5(md5)) or (sha256 and part.sha256 != sha256):
+        if cut is not None and digest is not None and not part.has(len(body), digest, cut.digest):
             raise ChecksumMismatch(f"{self.store.place}: part {number} of {self.key!r} is not what was sent")
         return part
+
+    def _digest(self, number: int, body: bytes, name: str) -> bytes:
+        """What the server's answer must prove of a part."""
+        if self.digests is not None:
+            return self.digests.of_parts[number - 1]
+        return hashlib.new(name, body, usedforsecurity=False).digest()
 
 
 class _Body(io.BytesIO):
@@ -296,6 +371,13 @@ def _answer(waiting: deque[Future[Part]], transfer: Transfer) -> Part:
             waiting.popleft()
             transfer.sent(part.size_bytes)
             return part
+
+
+def _over(part: Part) -> Future[Part]:
+    """A part that need not be sent."""
+    future: Future[Part] = Future()
+    future.set_result(part)
+    return future
 
 
 def _cancel(waiting: deque[Future[Part]]) -> None:

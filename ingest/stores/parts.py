@@ -49,6 +49,12 @@ class Part:
             return self.sha256 == b64_sha256(body)
         return self.has_md5(hashlib.md5(body, usedforsecurity=False).digest())
 
+    def has(self, size_bytes: int, digest: bytes, name: str) -> bool:
+        """Whether the server's answer proves that its bytes have this digest, of this name."""
+        if self.size_bytes != size_bytes:
+            return False
+        return self.has_md5(digest) if name == "md5" else self.sha256 == b64encode(digest).decode()
+
     def has_md5(self, digest: bytes) -> bool:
         """Whether its ETag is this MD5."""
         return self.etag.strip('"') == digest.hex()

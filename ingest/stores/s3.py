@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from ingest.config import Destination, UploadConfig
 from ingest.errors import ObjectMissing, StoreError, StoreUnreachable
-from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Stored, Transfer, bare_etag
+from ingest.stores.base import (
+    Capabilities,
+    Checksum,
+    Cut,
+    ObjectInfo,
+    ObjectMeta,
+    Stored,
+    Transfer,
+    bare_etag,
+)
 from ingest.stores.multipart import Multipart
 from ingest.stores.objects import CONTROL, PIECE_BYTES, UNPROBED, ObjectStore, listed
 from ingest.stores.parts import abort_uploads
@@ -113,6 +122,10 @@ class S3Store(ObjectStore):
         self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool
     ) -> Stored:
         return self.multipart.put(key, path, size_bytes, meta, transfer, if_absent=if_absent)
+
+    def cut(self, size_bytes: int) -> Cut | None:
+        """See :meth:`Store.cut`."""
+        return self.multipart.cut(size_bytes)
 
     def stat(self, key: str) -> ObjectInfo | None:
         """See :meth:`Store.stat`."""

@@ -126,9 +126,9 @@ class S3Clients:
 
     @property
     def boto_for_parts(self) -> S3Client:
-        """As :attr:`boto`, for requests that carry a checksum of their body in a header.
+        """As :attr:`boto`, for requests whose body need not be hashed once more to be signed.
 
-        That is signed, so the body itself need not be: it is not hashed once more for the signature.
+        They carry a SHA-256 in a header, which is signed, or the store's capabilities have ``unsigned_body``.
         """
         with self._lock:
             return self._boto_for_parts

@@ -7,15 +7,20 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from ingest.errors import SourceChanged, SourceMissing, SourceUnreadable
-from ingest.stores.base import ObjectMeta
+from ingest.stores.base import Cut, ObjectMeta
+
+HASHED_AT_ONCE_BYTES = 1 << 20
+"""A piece that the processor's cache still has when it is hashed for the second time."""
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """The file, open for reading; faults of opening and reading it are the item's.
 
     Raises:
@@ -61,6 +66,56 @@ def hashed_pieces(
             sha256.update(piece)
             yield piece
     ensure_unchanged(sha256.hexdigest(), meta, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a file was when it was read: its SHA-256, its size, and the digests of its parts where it was cut."""
+
+    sha256: str
+    size_bytes: int
+    digests: tuple[bytes, ...] | None
+
+
+def fingerprint(
+    path: Path,
+    cut: Cut | None,
+    check: Callable[[], None],
+    also: Callable[[memoryview], None] = lambda piece: None,
+) -> Fingerprint:
+    """Read a file once, in bounded memory, for all that is to be known of its bytes; ``check()`` before each piece.
+
+    ``also`` is given each piece.
+
+    Raises:
+        SourceMissing, SourceUnreadable: as :func:`opened`.
+    """
+    sha256, size_bytes = hashlib.sha256(), 0
+    digests: list[hashlib._Hash] = []
+    buffer = memoryview(bytearray(HASHED_AT_ONCE_BYTES))
+    with opened(path) as file:
+        while True:
+            check()
+            left_bytes = len(buffer) if cut is None else cut.part_bytes - size_bytes % cut.part_bytes
+            piece = buffer[: _read_into(file, buffer[:left_bytes], path)]
+            if not piece:
+                break
+            sha256.update(piece)
+            also(piece)
+            if cut is not None:
+                if size_bytes % cut.part_bytes == 0:
+                    digests.append(hashlib.new(cut.digest, usedforsecurity=False))
+                digests[-1].update(piece)
+            size_bytes += len(piece)
+    parts = None if cut is None else tuple(digest.digest() for digest in digests)
+    return Fingerprint(sha256.hexdigest(), size_bytes, parts)
+
+
+def _read_into(file: BufferedReader, piece: memoryview, path: Path) -> int:
+    try:
+        return file.readinto(piece)
+    except OSError as error:
+        raise source_error(error, path) from None
 
 
 def read_whole(path: Path, meta: ObjectMeta) -> bytes:
@@ -138,9 +193,14 @@ def ensure_unchanged(sha256: str, meta: ObjectMeta, path: Path) -> None:
         SourceChanged: it is not.
     """
     if sha256 != meta.sha256:
-        raise SourceChanged(
-            f"{path} has changed since it was first read", hint="`ingest retry` takes it as it is now"
-        )
+        raise changed(path)
+
+
+def changed(path: Path) -> SourceChanged:
+    """The item's error for a file that is not what it was."""
+    return SourceChanged(
+        f"{path} has changed since it was first read", hint="`ingest retry` takes it as it is now"
+    )
 
 
 def source_error(error: OSError, path: Path) -> SourceMissing | SourceUnreadable:

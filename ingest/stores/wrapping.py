@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ingest.stores.base import Capabilities, ObjectInfo, ObjectMeta, Store, Stored, Transfer
+from ingest.stores.base import Capabilities, Cut, ObjectInfo, ObjectMeta, Store, Stored, Transfer
 
 Answer = TypeVar("Answer")
 
@@ -55,6 +55,10 @@ class WrappedStore(Store):
     ) -> Stored:
         """See :meth:`Store.put_file`."""
         return self._do(lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer))
+
+    def cut(self, size_bytes: int) -> Cut | None:
+        """See :meth:`Store.cut`."""
+        return self._store.cut(size_bytes)
 
     def stat(self, key: str) -> ObjectInfo | None:
         """See :meth:`Store.stat`."""

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from ingest.config import UploadConfig
 from ingest.errors import SourceChanged, SourceUnreadable, Stopped, StoreUnreachable
 from ingest.stores import multipart
-from ingest.stores.base import Store, Transfer
+from ingest.stores.base import Store, Transfer, never
 from ingest.stores.open import open_store
 from ingest.stores.parts import MAX_PARTS, part_size
 from ingest.stores.retry import RetryingStore
+from ingest.stores.source import fingerprint, read_piece
 from tests.s3_servers import S3Server, s3_destination
 from tests.stores.helpers import MIB, UPLOAD, Records, large_file, meta_of, probed
 from tests.stores.proxy import Proxy, Request, Response, error, proxied
@@ -109,6 +110,62 @@ def test_parts_of_a_file_that_changed_meanwhile_do_not_count(
     path.write_bytes(b"?" + body[1:])
     with pytest.raises(SourceChanged):
         store.put_file("large file", path, meta_of(body), transfer=Transfer(records=records))
+    assert store.stat("large file") is None
+    assert records.ids == {}
+    assert uploads(server, destination.url.removeprefix("s3://")) == []
+    store.close()
+
+
+def test_what_the_digests_prove_to_be_there_is_not_read_again(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, body = large_file(tmp_path, SIZE)
+    destination = s3_destination(server, monkeypatch)
+    store, records = probed(destination), Records()
+    digests = fingerprint(path, store.cut(SIZE), never).digests
+    break_off(store, path, body, records, after_parts=2)
+    read: list[int] = []
+
+    def reading(*args: Any) -> bytes:
+        piece = read_piece(*args)
+        read.append(len(piece))
+        return piece
+
+    with monkeypatch.context() as counted:
+        counted.setattr(multipart, "read_piece", reading)
+        store.put_file("large file", path, meta_of(body), transfer=Transfer(digests, records))
+
+    assert sum(read) <= SIZE - 2 * UPLOAD.part_size_bytes
+    assert store.read_bytes("large file") == body
+    assert records.ids == {}
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "change", ["first byte", "last byte", "longer", "shorter", "a part shorter", "empty"]
+)
+def test_a_file_that_changes_after_its_digests_were_taken_is_not_stored(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    path, body = large_file(tmp_path, SIZE)
+    destination = s3_destination(server, monkeypatch)
+    store, records = probed(destination), Records()
+    digests = fingerprint(path, store.cut(SIZE), never).digests
+    changed = {
+        "first byte": b"?" + body[1:],
+        "last byte": body[:-1] + b"?",
+        "longer": body + b"?",
+        "shorter": body[:-1],
+        "a part shorter": body[: -UPLOAD.part_size_bytes],
+        "empty": b"",
+    }[change]
+    # When it changes after it was looked at, and before it is sent
+    monkeypatch.setattr("ingest.stores.objects.size_of", lambda _: SIZE)
+    path.write_bytes(changed)
+
+    with pytest.raises(SourceChanged):
+        store.put_file("large file", path, meta_of(body), transfer=Transfer(digests, records))
+
     assert store.stat("large file") is None
     assert records.ids == {}
     assert uploads(server, destination.url.removeprefix("s3://")) == []

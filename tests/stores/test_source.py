@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from ingest.errors import SourceChanged, SourceMissing, SourceUnreadable
-from ingest.stores.source import opened, read_steady, size_of
+from ingest.stores.base import Cut, never
+from ingest.stores.source import HASHED_AT_ONCE_BYTES, fingerprint, opened, read_steady, size_of
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
@@ -46,6 +49,24 @@ def test_a_file_that_changes_while_it_is_read(
 
     with pytest.raises(SourceChanged):
         read_steady(path, 7)
+
+
+@pytest.mark.parametrize("part_bytes", [1, 5, HASHED_AT_ONCE_BYTES - 1, 2 * HASHED_AT_ONCE_BYTES + 7])
+@pytest.mark.parametrize("more_bytes", [-1, 0, 1])
+@pytest.mark.parametrize("digest", ["md5", "sha256"])
+def test_a_file_is_hashed_whole_and_by_parts_in_one_pass(
+    tmp_path: Path, part_bytes: int, more_bytes: int, digest: Literal["md5", "sha256"]
+) -> None:
+    content = os.urandom(3 * part_bytes + more_bytes)
+    (tmp_path / "x").write_bytes(content)
+
+    found = fingerprint(tmp_path / "x", Cut(part_bytes, digest), never)
+
+    parts = [content[start : start + part_bytes] for start in range(0, len(content), part_bytes)]
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert found.size_bytes == len(content)
+    assert found.digests == tuple(hashlib.new(digest, part).digest() for part in parts)
+    assert fingerprint(tmp_path / "x", None, never).digests is None
 
 
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
