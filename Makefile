@@ -1,4 +1,4 @@
-.PHONY: dev test check bench load card chaos
+.PHONY: dev test check bench load card chaos hydrophone-day
 VENV ?= .venv
 DURATION_S ?= 3600
 SEED ?= 1
@@ -29,3 +29,6 @@ card: ## a card of FILES mixed files, offloaded twice
 
 chaos: ## trials of faults for DURATION_S seconds, drawn by SEED; reports in chaos.jsonl
 	PYTHONPATH=. $(VENV)/bin/python -P -m tests.chaos run --duration-s $(DURATION_S) --seed $(SEED)
+
+hydrophone-day: ## a synthetic day of a hydrophone through the example job; needs nginx, chromium and 30 GB below TMPDIR
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python benchmarks/hydrophone_day.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +15,23 @@ from obspy import UTCDateTime
 from ingest.job import Job
 from ingest.ledger import State
 from ingest.manifest import read_manifest
-from tests.cluster import Command, finished
-from tests.engine.making import bucket_of, create, data, files_below, last_job, objects, s3_folder, until
+from tests.cluster import Command, descendants, finished
+from tests.engine.conftest import Invoke
+from tests.engine.making import (
+    bucket_of,
+    create,
+    data,
+    files_below,
+    files_config,
+    last_job,
+    objects,
+    open_job,
+    s3_folder,
+    said,
+    until,
+)
 from tests.plugins.hydrophone import RATE_HZ, sea, trace, write
+from tests.plugins.test_miniseed import OBSPYS_FILES
 from tests.s3_servers import S3Server
 from tests.web_servers import NginxIndex, nginx_index
 
@@ -143,3 +158,58 @@ def check_facts(job: Job, web: NginxIndex) -> None:
         assert row["source"] == f"{web.url}{row['item']}"
         assert {"source_sha256", "source_etag", "source_last_modified", "start"} < metadata.keys()
         assert (float(metadata["gap_fraction"]) > 0) == ("partial" in metadata)
+
+
+@pytest.mark.timeout(180)
+def test_obspys_own_files_go_through_one_job(tmp_path: Path, redis_url: str, invoke: Invoke) -> None:
+    """Gaps, overlaps, all encodings, garbage: each is stored or has failed with its reason, and no process died."""
+    names = set()
+    for number, path in enumerate(OBSPYS_FILES):  # apart, for many are of the same minutes
+        names.add(f"{number}/{path.name}")
+        (tmp_path / "source" / str(number)).mkdir(parents=True)
+        shutil.copy(path, tmp_path / "source" / str(number))
+    whole = {"segment_s": 600, "window_s": 8, "clip_rate_hz": 100}  # many are of a few samples a second
+    config = files_config(
+        tmp_path,
+        tmp_path / "source",
+        {
+            "url": str(tmp_path / "stored"),
+            "key": "{path}/{net}_{sta}_{loc}_{cha}_{YYYY_MM_DD}T{HH_MM_SS}{suffix}",
+        },
+        tile_processor={"class": "spectrogram", "params": whole},
+    )
+    with Command("create", str(config), "--yes", "--json", "-p", "2") as made:
+        died = processes_that_died(made)
+        assert made.exit_code() == 3, made.errors
+
+    assert died == set()
+    failed = {failure["item"]: failure for failure in said(invoke, "failures", "-j", made.job_id)}
+    job = open_job(made.job_id)
+    stored = {row["item"] for row in read_manifest(job.store, job.job_id, job.settings.scratch)}
+    assert len(names) > 60
+    assert stored | failed.keys() == names and not stored & failed.keys()
+    assert {failure["error"] for failure in failed.values()} == {"SourceUnreadable"}
+    assert all(len(failure["reason"]) > 15 for failure in failed.values())
+    counts = job.status().counts
+    assert (counts.done, counts.failed, counts.skipped) == (len(stored), len(failed), 0)
+    for key, body in files_below(tmp_path / "stored").items():
+        assert body.startswith(b"\x89PNG" if key.endswith(".png") else b"RIFF"), key
+
+
+def processes_that_died(command: Command) -> set[int]:
+    """The processes of a command that ended before its job's uploads had."""
+    job = open_job(command.job_id)
+    known: set[int] = set()
+    died: set[int] = set()
+
+    def uploads_ended() -> bool:
+        now = set(descendants(command.process.pid))
+        ended = job.status().state not in (State.PREPARING, State.UPLOADING)
+        if not ended:
+            died.update(known - now)
+            known.update(now)
+        return ended
+
+    until(uploads_ended, timeout_s=150)
+    assert len(known) >= 3, "a node and its two processes"
+    return died
