@@ -108,7 +108,7 @@ class Source:
         path: a local file, to be read only. It may be gone after the uploads have been stored.
         origin: pixel (x, y) of the section at which the file's upper left pixel lies; tiles only.
         facts: what the path processor found out about the source. They go into the manifest with each upload.
-        previous, following: open the file before and after it, in the source's order and the same folder. None
+        previous, following: open the file before and after it, as the path processor's ``neighbours`` are. None
             where there is none, or the tile processor does not say that it ``uses_neighbours``.
         beside: lists the files of its folder, itself too, by name; each value opens one. It raises ItemError where
             that cannot be listed. None where the tile processor does not say that it ``looks_beside``.
@@ -219,7 +219,9 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
         return {}
 
     def neighbours(self, item: FileItem) -> tuple[FileItem | None, FileItem | None]:
-        """The files before and after this one, in the order of :meth:`paths` and the same folder. Default: none.
+        """The files before and after this one, of those that continue one another. Default: none.
+
+        As a rule these are those of its folder, in the order of :meth:`paths`. Each must be its neighbour's neighbour.
 
         Asked only for a tile processor that ``uses_neighbours``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple, Self
 
@@ -13,7 +13,6 @@ from pydantic import Field, field_validator, model_validator
 from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
 from ingest.items import FileItem
 from ingest.plugins.http_index import WebFiles, WebParams, root_url
-from ingest.plugins.local import beside
 from ingest.plugins.ooi_days import (
     HYDROPHONES,
     Name,
@@ -24,9 +23,11 @@ from ingest.plugins.ooi_days import (
     read_name,
 )
 from ingest.plugins.web_listing import Entry
-from ingest.processors import Params
+from ingest.processors import JobContext, Params
 
 ADDENDUM = "addendum"
+_ONE_DAY = timedelta(days=1)
+_MOST_DAYS = 4
 
 
 class OoiParams(WebParams):
@@ -112,7 +113,10 @@ class OoiHydrophone(WebFiles[OoiParams]):
 
     Params: ClassVar[type[Params]] = OoiParams
     _was_there = False
-    _files_last: tuple[str | None, list[str]] = None, []
+
+    def __init__(self, params: OoiParams, context: JobContext) -> None:
+        super().__init__(params, context)
+        self._days_last: dict[date, list[_Found]] = {}
 
     def web(self) -> tuple[str, WebParams]:
         """The server's folder of sites is the root."""
@@ -246,16 +250,34 @@ class OoiHydrophone(WebFiles[OoiParams]):
         return _day_of(path), spelling, f"/{ADDENDUM}/" in path, name
 
     def neighbours(self, item: FileItem) -> tuple[FileItem | None, FileItem | None]:
-        """The files before and after this one in its folder, also those that ``start`` and ``end`` leave out.
+        """The files of its channel before and after this one in time, also those that ``start`` and ``end`` leave out.
 
-        So what is made of a file is the same, whatever range it is taken in.
+        They may lie in the addendum, under the other spelling of the folder, or in the next day's. So what is made of a
+        file is the same, whatever range it is taken in.
         """
-        folder = item.path.rpartition("/")[0]
-        if folder != self._files_last[0]:
-            day = _day_of(item.path)
-            files = [file.path for file in self._files(day, counting=False)]
-            self._files_last = folder, [path for path in files if path.rpartition("/")[0] == folder]
-        return beside(item.path, self._files_last[1])
+        day, name = _day_of(item.path), read_name(item.path.rpartition("/")[2])
+        if name is None:
+            return None, None
+        before = [file for file in self._series(day, name.channel) if file.name.start < name.start]
+        after = [file for file in self._series(day, name.channel) if file.name.start > name.start]
+        before = before or self._series(day - _ONE_DAY, name.channel)
+        after = after or self._series(day + _ONE_DAY, name.channel)
+        return (
+            FileItem(before[-1].path) if before else None,
+            FileItem(after[0].path) if after else None,
+        )
+
+    def _series(self, day: date, channel: str) -> list[_Found]:
+        """A day's files of a channel in the order of time; none where the day is not on the server."""
+        if day not in self._days_last:
+            try:
+                found = self._files(day, counting=False)
+            except SourceMissing:
+                found = []
+            if len(self._days_last) >= _MOST_DAYS:
+                del self._days_last[next(iter(self._days_last))]
+            self._days_last[day] = sorted(found, key=lambda file: file.name.start)
+        return [file for file in self._days_last[day] if file.name.channel == channel]
 
 
 def _day_of(path: str) -> date:

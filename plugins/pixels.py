@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ Indices = NDArray[np.uint8]
 SPECTRA_A_WINDOW = 4
 """Spectra that are closer than this share of their window tell a picture nothing new."""
 _NOTHING = 1e-30
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,9 @@ class Canvas:
     def indices(self, limits: Limits, top: int, nothing: int) -> Indices:
         """The pixels, (rows, columns) with the highest frequency first.
 
+        A level between two indices becomes the one or the other by turns, from column to column, so that the mean of
+        columns keeps it: rounded alike in all of them, a steady tone would be wrong by up to half a step throughout.
+
         Args:
             limits: the levels that index 0 and index ``top`` stand for; what lies beyond is cut off.
             top: the last index of the colour map.
@@ -159,13 +163,22 @@ class Canvas:
             else:
                 levels = _levels(density, slope, limits.low_db, top)
                 levels = self._rows @ np.ascontiguousarray((weights @ levels).T)
-            levels += 0.5
+            levels += _turns(self._axes.width)[shown]
             pixels = levels.astype(np.uint8)
             pixels[~self._rows_seen] = nothing
             if len(shown) == self._axes.width:
                 return np.ascontiguousarray(pixels[::-1])
             out[:, shown] = pixels[::-1]
         return out
+
+
+@cache
+def _turns(width: int) -> NDArray[np.float32]:
+    """What is added to a level in each column before it is cut to an index: even over 0 to 1 in any run of columns.
+
+    Not quite 0 to 1: a top level that float arithmetic made a little greater stays the top.
+    """
+    return np.asarray(0.005 + 0.99 * ((np.arange(width) + 0.5) * _GOLDEN % 1), np.float32)
 
 
 def _levels(power: NDArray[np.float32], slope: float, low_db: float, top: int) -> NDArray[np.float32]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from obspy import UTCDateTime
 from pydantic import ValidationError
 
 from ingest.errors import ConfigError, SourceMissing
 from ingest.items import FileItem
 from ingest.plugins.ooi import OoiHydrophone, OoiParams
 from ingest.plugins.ooi_days import HYDROPHONES, read_name
+from ingest.plugins.spectrogram import Spectrogram
+from ingest.plugins.spectrogram_params import SpectrogramParams
+from ingest.processors import Source
+from tests.plugins.hydrophone import noise, trace, write
 from tests.plugins.making import context, tiles_job
 from tests.web_servers import NginxIndex, nginx_index
 
@@ -181,9 +187,63 @@ def test_neighbours_do_not_depend_on_the_range(make: Make) -> None:
     def beside(path: str) -> list[str | None]:
         return [found.path if found else None for found in processor.neighbours(FileItem(path))]
 
-    assert beside(DAY[1]) == [DAY[0], DAY[2]]
-    assert beside(DAY[0]) == [None, DAY[1]]
-    assert beside(DAY[4]) == [None, DAY[5]]
+    in_time = [DAY[0], DAY[1], DAY[4], DAY[2], DAY[5], DAY[3], *NEXT]
+    for before, path, after in zip([None, *in_time], in_time, [*in_time[1:], None], strict=False):
+        assert beside(path) == [before, after], (
+            "over midnight, in the addendum, under both spellings; of no other day"
+        )
+
+
+def test_neighbours_are_of_one_channel(web: NginxIndex, make: Make) -> None:
+    other = f"{PORTED}/2019/01/12/{name('23:57:00').replace('YDH', 'YDF')}"
+    (web.root / "files" / other).write_bytes(b"another channel")
+    processor = make(start="2019-01-12")
+
+    assert [found and found.path for found in processor.neighbours(FileItem(other))] == [None, None]
+    assert [found and found.path for found in processor.neighbours(FileItem(DAY[3]))] == [DAY[5], NEXT[0]]
+
+
+@pytest.mark.parametrize("instrument", ["11-HYDBBA106", "HYDBBA106"])
+@pytest.mark.parametrize("day", ["2019-01-12", "2019-01-15"])
+def test_the_instrument_in_keys_has_no_port(make: Make, instrument: str, day: str) -> None:
+    """Whichever way it is given, and whichever spelling its folder has on that day."""
+    processor = make(start=day, instrument=instrument)
+    item = next(processor.paths())
+    with processor.open(processor.path(item)):
+        assert processor.facts(processor.path(item))["instrument"] == "HYDBBA106"
+
+
+def test_a_segment_over_midnight_is_joined(web: NginxIndex, make: Make, tmp_path: Path) -> None:
+    """It belongs to the day on which its first file begins, and that day alone makes it."""
+    sound = noise(20, 8000)
+    for path, start_s, end_s in (
+        (f"{PORTED}/2020/02/29/{name('23:59:50', '2020-02-29')}", 0, 12.5),
+        (f"{BARE}/2020/03/01/{name('00:00:02.500000Z', '2020-03-01')}", 12.5, 20),
+    ):
+        start = UTCDateTime("2020-02-29T23:59:50Z") + start_s
+        part = sound[round(start_s * 8000) : round(end_s * 8000)]
+        write(web.root / "files" / path, trace(part, str(start), 8000))
+
+    def whole_segments(day: str) -> list[str]:
+        with closing(Spectrogram(SpectrogramParams(clip="none"), context(tmp_path))) as spectrogram:
+            processor = make(start=day)
+            (item,) = processor.paths()
+            before, after = (
+                partial(processor.open, processor.path(found)) if found else None
+                for found in processor.neighbours(item)
+            )
+            with processor.open(processor.path(item)) as path:
+                made = list(spectrogram.uploads(Source(item, path, previous=before, following=after)))
+        assert all("partial" not in upload.metadata for upload in made)
+        assert {upload.metadata["gap_fraction"] for upload in made} == {"0"}
+        return [upload.metadata["start"][:19] for upload in made]
+
+    assert whole_segments("2020-02-29") == [
+        "2020-02-29T23:59:50",
+        "2020-02-29T23:59:55",
+        "2020-03-01T00:00:00",
+    ]
+    assert whole_segments("2020-03-01") == ["2020-03-01T00:00:05"]
 
 
 def test_a_job_over_tiles_is_refused(make: Make, tmp_path: Path) -> None:
