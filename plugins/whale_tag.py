@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -230,6 +230,12 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
         while len(self._listed) > REMEMBERED:
             self._listed.popitem(last=False)
         return path
+
+    def beside(self, item: FileItem) -> Sequence[FileItem]:
+        """The files in its folder on the tag, itself too."""
+        name, _, below = item.path.partition("/")
+        files = self._tag(name).files.files_in(below.rpartition("/")[0])
+        return [FileItem(f"{name}/{one.path}", one.size_bytes, one.mtime_ns) for one in files]
 
     def fields(self, item: Item) -> Mapping[str, str | int]:
         """``device``, ``ingest_date``, and the fields of the file by its path on the tag."""

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -73,6 +73,20 @@ class RemoteFiles:
                 yield from self._below(path + "/", after, left_out)
             elif segments != after:
                 yield _item(path, entry)
+
+    def files_in(self, folder: str) -> Sequence[FileItem]:
+        """The files that lie in a folder itself (a path, or "" for the root), in order.
+
+        Raises:
+            SourceUnreadable, SourceMissing: it cannot be listed.
+        """
+        prefix = folder + "/" if folder else ""
+        entries = self._do(lambda sftp: sftp.listdir(self._path(folder)))
+        files = [entry for entry in entries if stat.S_ISREG(entry.mode)]
+        return [
+            _item(prefix + os.fsdecode(entry.name), entry)
+            for entry in sorted(files, key=lambda entry: entry.name)
+        ]
 
     def look(self, path: str) -> FileItem:
         """A file as it is now.

@@ -21,6 +21,7 @@ from ingest.manifest import read_manifest
 from ingest.ssh.sftp import IN_FLIGHT_BYTES
 from tests.cluster import Command, run
 from tests.engine.making import MIB, bucket_of, data, last_job, objects, s3_folder, until
+from tests.plugins.tag_folder import sound, write_config, write_info
 from tests.s3_servers import S3Server
 from tests.ssh_servers import PASSWORD, TAG, OpenSsh, SimulatedTag, simulated_tag
 
@@ -130,6 +131,50 @@ def test_a_tag_is_listed_and_offloaded_to_s3_and_every_byte_accounted_for(
         assert run(*offload).returncode == 0
         assert tag.served_bytes == served_bytes, "the second time nothing moves"
         assert last_job().status().counts.skipped == len(files)
+
+
+def test_raw_audio_is_converted_by_what_the_tag_says_of_it(
+    tag: SimulatedTag, redis_url: str, tmp_path: Path
+) -> None:
+    files = {"dive/1700000000000.raw": sound(5000), "dive/data_light.csv": b"t,l\n" * 100}
+    for path, body in files.items():
+        (tag.data / path).parent.mkdir(exist_ok=True)
+        (tag.data / path).write_bytes(body)
+    write_config(tag.data / "dive")
+    write_info(tag.data / "dive")
+    stored = tmp_path / "stored"
+    done = run(
+        "tags",
+        "offload",
+        f"{TAG}={tag.address}",
+        *login_options(tag),
+        "--to",
+        str(stored),
+        "--yes",
+        "-p",
+        "1",
+    )
+    assert done.returncode == 0, done.stderr
+    job = last_job()
+    below = stored / "raw" / job.context.date / TAG / "dive"
+    assert {path.name for path in below.iterdir()} == {
+        *(
+            "1700000000000.flac",
+            "data_light.csv.gz",
+            "data_config_1700000000.txt",
+            "data_tag_info_1700000000.yaml",
+        )
+    }
+    rows = {
+        row["item"]: dict(row["metadata"])
+        for row in read_manifest(job.store, job.job_id, job.settings.scratch)
+    }
+    for path, body in files.items():
+        facts = rows[f"{TAG}/{path}"]
+        assert facts["source_sha256"] == sha256(body).hexdigest()
+        assert Path(facts["backup"]).read_bytes() == body
+    assert rows[f"{TAG}/dive/1700000000000.raw"]["conversion"] == "flac"
+    assert job.settings.state_dir / "backup" / TAG in Path(facts["backup"]).parents
 
 
 def test_a_tag_vanishes_in_a_big_file_the_node_is_killed_and_nothing_is_lost(

@@ -89,6 +89,15 @@ def test_a_file_is_backed_up_and_the_second_time_nothing_moves(
     processor.close()
 
 
+def test_the_files_beside_one_are_those_of_its_folder(tag: SimulatedTag, backup: Path) -> None:
+    for path in ("a", "dive/b", "dive/a", "dive/deep/c"):
+        put(tag.data, path, b"1")
+    processor = whale_tag(backup, tag)
+    in_dive = [one.path for one in processor.beside(FileItem(f"{TAG}/dive/a"))]
+    assert in_dive == [f"{TAG}/dive/a", f"{TAG}/dive/b"]
+    assert [one.path for one in processor.beside(FileItem(f"{TAG}/a"))] == [f"{TAG}/a"]
+
+
 def test_a_tag_without_sha256sum_is_hashed_here(tag: SimulatedTag, backup: Path) -> None:
     tag.programs.remove("sha256sum")
     put(tag.data, "a", b"abc")
