@@ -92,7 +92,8 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
     host key must be the one that it showed at first contact. The capture service is stopped before the files are
     listed. ``lost+found`` is left out; links and special files are too, and are counted.
 
-    The manifest says ``device``, ``source_path`` (below the folder of data), ``source_sha256`` and ``backup``.
+    Key fields, beside those of a file, whose path in them is that on the tag: ``{device}`` and ``{ingest_date}``. The
+    manifest says ``device``, ``source_path`` (below the folder of data), ``source_sha256`` and ``backup``.
     """
 
     Params: ClassVar[type[Params]] = WhaleTagParams
@@ -129,6 +130,7 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
         if self.context.grid is not None:
             raise ConfigError("whale_tag serves jobs of type 'files' only", place="path_processor.class")
         self._check_names()
+        self._check_key()
         self._backup.check()
         if not self._was_checked:
             self._check_tags()
@@ -142,6 +144,16 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
                     place="path_processor.params.tags",
                     hint="`ingest tags list` shows which tags there are; `host_pattern` says how they are named",
                 )
+
+    def _check_key(self) -> None:
+        """Refuse one key for files of two tags."""
+        key = str(self.context.config.get("destination", {}).get("key") or "{path}")
+        if len(self.params.tags) > 1 and "{device}" not in key:
+            raise ConfigError(
+                f"two tags may have files of one path, and {key!r} does not tell them apart",
+                place="destination.key",
+                hint="put {device} into it, as in raw/{ingest_date}/{device}/{path}",
+            )
 
     def _check_tags(self) -> None:
         trouble: list[SourceAway] = []

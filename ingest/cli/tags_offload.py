@@ -23,7 +23,7 @@ from ingest.job import Job
 from ingest.ssh.tag import open_tag
 from ingest.tags.discovery import Scan, resolved
 
-AS_IT_IS_KEY = "raw/{date}/{path}"
+AS_IT_IS_KEY = "raw/{ingest_date}/{device}/{path}"
 
 
 @click.command("offload")

@@ -36,7 +36,9 @@ def backup(tmp_path: Path) -> Path:
     return tmp_path / "backup"
 
 
-def whale_tag(backup: Path, *tags: SimulatedTag | OpenSsh, **params: Any) -> WhaleTag:
+def whale_tag(
+    backup: Path, *tags: SimulatedTag | OpenSsh, key: str | None = "{device}/{path}", **params: Any
+) -> WhaleTag:
     first = tags[0]
     given = {
         "tags": {tag.name: str(tag.address) for tag in tags},
@@ -46,7 +48,8 @@ def whale_tag(backup: Path, *tags: SimulatedTag | OpenSsh, **params: Any) -> Wha
         **params,
     }
     processor = WhaleTag(
-        WhaleTagParams.model_validate(given), replace(context(backup.parent), job_id="abcd2345")
+        WhaleTagParams.model_validate(given),
+        replace(context(backup.parent), job_id="abcd2345", config={"destination": {"key": key}}),
     )
     processor.check()
     return processor
@@ -145,6 +148,8 @@ def test_of_two_tags_one_away_is_no_trouble_to_the_other(
         with pytest.raises(ConfigError, match="out of reach"):
             whale_tag(backup, tag, other)
         joined.close()
+        with pytest.raises(ConfigError, match="does not tell them apart"):
+            whale_tag(backup, tag, other, key=None)
 
 
 def test_a_changed_host_key_is_refused_before_a_password_is_told(
