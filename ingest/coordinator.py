@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
@@ -16,7 +17,7 @@ from ingest.plugin_loader import Processors
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 0.2
+IDLE_S = 0.05
 WAIT_S = 1.0
 LOST_AFTER_S = 3.0
 TROUBLE_WAIT_S = 2.0
@@ -24,10 +25,17 @@ GIVE_UP_AFTER_S = 20.0
 
 
 class Coordinator:
-    """Does the duty whenever this node holds it. Every step may be repeated, and taken over half done."""
+    """Does the duty whenever this node holds it. Every step may be repeated, and taken over half done.
 
-    def __init__(self, job: Job, holder: str) -> None:
+    Args:
+        job: the job.
+        holder: the name of the node whose duty it is.
+        ended: called when the job has ended through it, or waits for a person's word.
+    """
+
+    def __init__(self, job: Job, holder: str, ended: Callable[[], None] = lambda: None) -> None:
         self._job = job
+        self._ended = ended
         self._duty = Duty(job.ledger, holder)
         self._on_duty = False
         self._looked_s = 0.0
@@ -132,6 +140,7 @@ class Coordinator:
             return False
         if state is State.COMPLETING:
             self._job.complete()
+            self._ended()
             return False
         if not counts.enumerated and self._feeder.step():
             return True
@@ -147,6 +156,7 @@ class Coordinator:
             self._job.ledger.finish(State.UPLOADED)
         else:
             self._job.complete()
+        self._ended()
 
     def _find_lost(self, batches: int) -> None:
         """Queue again what is neither committed, queued nor leased: Redis, or a node between two steps, lost it.

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +18,6 @@ LOOKS_PER_S = 50
 """How many nodes, of all together, look at the others each second, once there are more of them."""
 STOP_WITHIN_S = 30.0
 """Seconds within which a node that was asked to stop has stopped, or is killed."""
-
-
-def new_node_name() -> str:
-    """A name for a node: its host, the process that named it, and what tells apart two containers' equal ones."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from ingest import presence as presence_module
 from ingest.duty import Duty
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.presence import NodeSample, Orders, Presence, ProcessReport, Rate, new_node_name
+from ingest.node_name import new_node_name
+from ingest.presence import NodeSample, Orders, Presence, ProcessReport, Rate
 from tests.engine.jobs_by_hand import job_over
 from tests.engine.making import until
 

@@ -1,12 +1,15 @@
 """A node: a Celery worker for one job, in a process of its own.
 
 Started by ``create`` and ``join`` as ``python -m ingest.workers.node``, which talk to it through signals and
-through its standard input: when that closes, whoever started it is gone, and it stops as for SIGTERM.
+through its standard input: a line of JSON names its job, for which it waits when it has loaded all that takes a
+while. When that input closes, whoever started it is gone, and it stops as for SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import logging
 import os
 import signal
@@ -15,6 +18,7 @@ import sys
 import threading
 import time
 import warnings
+from importlib import import_module
 from typing import Any
 
 from celery.exceptions import SecurityWarning
@@ -22,7 +26,8 @@ from celery.exceptions import SecurityWarning
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
-from ingest.presence import STOP_WITHIN_S, Presence, new_node_name
+from ingest.node_name import new_node_name
+from ingest.presence import STOP_WITHIN_S, Presence
 from ingest.queue import make_app
 from ingest.version import __version__
 from ingest.workers.events import GatherEvents
@@ -33,6 +38,9 @@ from ingest.workers.patience import patiently
 from ingest.workers.tasks import register_task
 
 log = logging.getLogger(__name__)
+
+LOADED_LATE = ("celery.worker", "celery.concurrency.prefork", "celery.worker.consumer", "ingest.stores.s3")
+"""What is imported when it is first used, and would be by every process anew."""
 
 
 def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None:
@@ -101,10 +109,28 @@ def _stop_when_left_alone() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _prepare() -> None:
+    """Import what a node's processes need, once for them all, before they are forked."""
+    for module in LOADED_LATE:
+        import_module(module)
+
+
+def _await_job(settings: Settings) -> tuple[str, Settings]:
+    """The job that whoever started this node names, and where its Redis is. Where they have gone, the node ends."""
+    line = b""
+    while not line.endswith(b"\n"):
+        said = os.read(sys.stdin.fileno(), 4096)
+        if not said:
+            sys.exit(0)
+        line += said
+    order = json.loads(line)
+    return order["job_id"], settings.model_copy(update={"redis_url": order["redis_url"]})
+
+
 def main() -> None:
-    """Run a node; the URL of Redis comes from ``INGEST_REDIS_URL``, never from the command line."""
+    """Run a node; the URL of Redis comes from its input or ``INGEST_REDIS_URL``, never from the command line."""
     parser = argparse.ArgumentParser(prog="python -m ingest.workers.node")
-    parser.add_argument("job_id")
+    parser.add_argument("job_id", nargs="?", help="by default a line of the standard input names it")
     parser.add_argument("--name", default=None, help="the node's name; by default a new one")
     parser.add_argument("--processes", type=int, required=True)
     arguments = parser.parse_args()
@@ -112,9 +138,13 @@ def main() -> None:
     # Celery warns root of pickled messages; ours are JSON, and nothing else is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _prepare()
+    job_id = arguments.job_id
+    if job_id is None:
+        job_id, settings = _await_job(settings)
+    gc.freeze()  # what is loaded by now stays, and is not looked through in every process
     try:
-        name = arguments.name or new_node_name()
-        run_node(arguments.job_id, name, arguments.processes, settings)
+        run_node(job_id, arguments.name or new_node_name(), arguments.processes, settings)
     except IngestError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)

@@ -8,8 +8,8 @@ import time
 
 import click
 
-from ingest.cli.config_arg import load_settings
-from ingest.cli.job_arg import job_option, open_job
+from ingest.cli.job_arg import open_job
+from ingest.cli.options import job_option, load_settings
 from ingest.cli.output import printable
 from ingest.cli.screens import end_lines
 from ingest.coordinator import Coordinator

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ingest.cli.config_arg import load_settings
+from ingest.cli.options import load_settings
 from ingest.cli.output import note, plural, printable
 from ingest.config import Destination
 from ingest.config.load import destination_url, parse_model, set_value

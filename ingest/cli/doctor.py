@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from ingest.cli.checks import Check, all_checks
-from ingest.cli.config_arg import load_settings
+from ingest.cli.options import load_settings
 from ingest.cli.output import emit_json, table
 from ingest.cli.setting_table import setting_rows
 

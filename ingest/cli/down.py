@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ingest.cli.config_arg import load_settings
+from ingest.cli.options import load_settings
 from ingest.cli.output import emit_json, note, plural
 from ingest.redis_server import running, stop
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ingest.cli.config_arg import load_settings
-from ingest.cli.job_arg import job_option, json_option, open_job
+from ingest.cli.job_arg import open_job
+from ingest.cli.options import job_option, json_option, load_settings
 from ingest.cli.output import emit_json, note, printable
 
 

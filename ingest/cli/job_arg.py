@@ -1,15 +1,16 @@
-"""What commands on one job begin with."""
+"""What commands on one job begin with: the machine's Redis, and the job."""
 
 from __future__ import annotations
 
-import click
-
-from ingest.cli.config_arg import open_redis
+from ingest.cli.output import note
 from ingest.config import Settings
 from ingest.job import Job
+from ingest.redis_server import redis_url
 
-job_option = click.option("-j", "--job", "job_id", required=True, metavar="ID", help="The job's ID.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+def open_redis(settings: Settings) -> str:
+    """The URL of the Redis to use. Says so where it had to start the bundled one."""
+    return redis_url(settings, note)
 
 
 def open_job(job_id: str, settings: Settings) -> Job:

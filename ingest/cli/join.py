@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from importlib import import_module
 
 import click
 
-from ingest.cli.config_arg import load_settings
-from ingest.cli.job_arg import job_option, open_job
-from ingest.cli.output import emit_json
-from ingest.cli.screens import make_screen
-from ingest.cli.work import work
-from ingest.errors import JobError
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def join_options(function: Function) -> Function:
-    """The options of every command that runs a node."""
-    for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line."),
-        click.option(
-            "-p",
-            "--processes",
-            type=click.IntRange(1, 1024),
-            help="Processes of this node. Default: INGEST_PROCESSES, or one a core.",
-        ),
-    ):
-        function = decorate(function)
-    return function
+from ingest.cli.node_process import NodeProcess
+from ingest.cli.options import job_option, join_options, load_settings
 
 
 @click.command("join")
@@ -47,19 +25,6 @@ def command(job_id: str, processes: int | None, as_json: bool) -> int:
       ingest join -j k7f3q2xm -p 4 --json
     """
     settings = load_settings()
-    job = open_job(job_id, settings)
-    state = job.ledger.state()
-    if state.ended:
-        raise JobError(
-            f"job {job_id} is {state}: there is nothing left to do", hint=_what_next(job_id, state)
-        )
-    job.processors().close()
-    job.finishers()
-    job.open_store()
-    if as_json:
-        emit_json({"event": "joined", "job_id": job_id})
-    return work(job, processes or settings.default_processes, make_screen(as_json))
-
-
-def _what_next(job_id: str, state: str) -> str | None:
-    return f"`ingest retry -j {job_id}` reopens its failed items" if state == "failed" else None
+    with NodeProcess(settings, processes) as node:  # loads while this process loads, and looks at the job
+        code: int = import_module("ingest.cli.joining").join(job_id, settings, node, as_json=as_json)
+        return code

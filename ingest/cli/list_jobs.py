@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from ingest.cli.config_arg import load_settings, open_redis
-from ingest.cli.job_arg import json_option
+from ingest.cli.job_arg import open_redis
+from ingest.cli.options import json_option, load_settings
 from ingest.cli.output import emit_json, note, table
 from ingest.config import Settings
 from ingest.errors import IngestError

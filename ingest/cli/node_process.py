@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections import deque
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
-from ingest.job import Job
 from ingest.locked_folder import LockedFolder
-from ingest.presence import new_node_name
+from ingest.node_name import new_node_name
+
+if TYPE_CHECKING:
+    from ingest.job import Job
 
 
 class NodeProcess:
-    """The node that this command runs. It has its own session: a Ctrl-C reaches the command alone."""
+    """The node that this command runs. It has its own session: a Ctrl-C reaches the command alone.
 
-    def __init__(self, job: Job, processes: int) -> None:
-        self._job = job
+    It is started before there is a job, as it takes a while to load, and waits for one. Whatever becomes of this
+    command, the node ends with it: killed on leaving the context, or as its standard input closes.
+    """
+
+    def __init__(self, settings: Settings, processes: int | None) -> None:
+        self._job: Job | None = None
         self.name = new_node_name()
-        self.log_path = _log_path(job.settings, job.job_id)
-        self._scratch = LockedFolder(job.settings.scratch, "node-")
+        self.log_path = _logs(settings) / f"{self.name}.log"
+        self._scratch = LockedFolder(settings.scratch, "node-")
         # A node is killed at the end, and cleans up nothing: whatever it keeps for a while is in here.
         environment = {
             **os.environ,
-            "INGEST_REDIS_URL": job.ledger.url,
             "INGEST_SCRATCH_DIR": str(self._scratch.path),
             "TMPDIR": str(self._scratch.path),
         }
@@ -37,11 +45,10 @@ class NodeProcess:
             "-P",
             "-m",
             "ingest.workers.node",
-            job.job_id,
             "--name",
             self.name,
             "--processes",
-            str(processes),
+            str(processes or settings.default_processes),
         ]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -52,6 +59,26 @@ class NodeProcess:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def begin(self, job: Job) -> None:
+        """Let it work on a job. If it has ended, :meth:`check` says so."""
+        self._job = job
+        log_path = self.log_path.with_name(f"{job.job_id}-{os.getpid()}.log")
+        self.log_path = self.log_path.rename(log_path)
+        # Not by the environment or an argument: the URL may hold a password, and was not known when it was started.
+        order = {"job_id": job.job_id, "redis_url": job.ledger.url}
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
 
     def check(self) -> None:
         """See that it still runs.
@@ -79,7 +106,8 @@ class NodeProcess:
 
     def _tell(self, when: str) -> None:
         with contextlib.suppress(RedisError):
-            self._job.presence.announce(self.name, {"stopping": when})
+            if self._job is not None:
+                self._job.presence.announce(self.name, {"stopping": when})
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it ended within ``timeout_s`` seconds."""
@@ -90,15 +118,17 @@ class NodeProcess:
         return True
 
     def kill(self) -> None:
-        """End it with all its processes, now. What it had in hand is not to blame for that."""
-        if self._process.poll() is None:
+        """End it with all its processes, now. What it had in hand is not to blame for that. May be repeated."""
+        job = self._job
+        if job is not None and self._process.poll() is None:
             with contextlib.suppress(RedisError):
-                self._job.ledger.stopped_by_itself(self.name)
+                job.ledger.stopped_by_itself(self.name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        with contextlib.suppress(RedisError):
-            self._job.presence.leave(self.name)
+        if job is not None:
+            with contextlib.suppress(RedisError):
+                job.presence.leave(self.name)
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -107,7 +137,7 @@ class NodeProcess:
             self.log_path.unlink()
 
 
-def _log_path(settings: Settings, job_id: str) -> Path:
+def _logs(settings: Settings) -> Path:
     folder = settings.state_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder / f"{job_id}-{os.getpid()}.log"
+    return folder

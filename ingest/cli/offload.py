@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from ingest.card_check import CardCheck, check_card
-from ingest.cli.config_arg import load_settings
-from ingest.cli.create import make_job, show_plan
+from ingest.cli.creating import make_job, show_plan
 from ingest.cli.devices import destination_of, set_option
-from ingest.cli.join import join_options
+from ingest.cli.node_process import NodeProcess
+from ingest.cli.options import join_options, load_settings
 from ingest.cli.output import emit_json, human_bytes, note, plural
 from ingest.cli.screens import make_screen
 from ingest.cli.work import work
@@ -92,8 +92,9 @@ def command(
     checked = check(raw, Path.cwd(), settings)
     if dry_run:
         return show_plan(checked, settings, as_json)
-    job = make_job(checked, settings, as_json=as_json, yes=yes)
-    code = work(job, processes or settings.default_processes, make_screen(as_json))
+    with NodeProcess(settings, processes) as node:
+        job = make_job(checked, settings, node, as_json=as_json, yes=yes)
+        code = work(job, node, make_screen(as_json))
     return _say_whether_safe(job, code, backup is not None, read_back=read_back, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 from pydantic import BaseModel
 
-from ingest.cli.config_arg import load_settings
+from ingest.cli.options import load_settings
 from ingest.cli.output import emit_json, table
 from ingest.config import Settings
 from ingest.errors import PluginError, did_you_mean

@@ -6,9 +6,9 @@ import time
 
 import click
 
-from ingest.cli.config_arg import load_settings, open_redis
-from ingest.cli.job_arg import json_option, open_job
+from ingest.cli.job_arg import open_job, open_redis
 from ingest.cli.list_jobs import show_jobs
+from ingest.cli.options import json_option, load_settings
 from ingest.cli.output import emit_json, human_bytes, printable, table
 from ingest.cli.screens import JsonScreen, end_lines, make_screen, progress_line
 from ingest.job import Job

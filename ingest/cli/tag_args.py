@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ingest.cli.config_arg import load_settings
+from ingest.cli.options import load_settings
 from ingest.config import Settings
 from ingest.ssh.connection import PORT
 from ingest.ssh.tag import USER

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from ingest import offloads
-from ingest.cli.create import make_job, show_plan
-from ingest.cli.join import join_options
+from ingest.cli.creating import make_job, show_plan
+from ingest.cli.node_process import NodeProcess
+from ingest.cli.options import join_options
 from ingest.cli.output import note
 from ingest.cli.screens import make_screen
 from ingest.cli.tag_args import scan_of, tag_options
@@ -88,8 +89,9 @@ def command(
     checked = check(config, Path.cwd(), settings)
     if dry_run:
         return show_plan(checked, settings, as_json)
-    job = make_job(checked, settings, as_json=as_json, yes=yes)
-    code = work(job, processes or settings.default_processes, make_screen(as_json))
+    with NodeProcess(settings, processes) as node:
+        job = make_job(checked, settings, node, as_json=as_json, yes=yes)
+        code = work(job, node, make_screen(as_json))
     if code == 0:
         _say_end(job, named, settings)
         if restart_capture:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ingest.cli.config_arg import load_settings
+from ingest.cli.options import load_settings
 from ingest.cli.output import note
 from ingest.errors import ConfigError
 from ingest.ssh.connection import shown_key

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ingest.cli.config_arg import config_options, load_settings
+from ingest.cli.options import config_options, load_settings
 from ingest.cli.output import emit_json, plural, printable
 from ingest.config import JobConfig
 from ingest.config.load import load_job_config

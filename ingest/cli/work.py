@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 from ingest.cli.node_process import NodeProcess
@@ -32,12 +33,21 @@ class Asked:
     """How often a person asked to stop, by Ctrl-C or SIGTERM."""
 
     times: int = 0
-    wake: threading.Event = field(default_factory=threading.Event)
+    _words: SimpleQueue[None] = field(default_factory=SimpleQueue)  # a signal may come while it is in use
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal came."""
         self.times += 1
-        self.wake.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """End :meth:`wait`, or the next one."""
+        self._words.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until a signal or a call of :meth:`wake`."""
+        with contextlib.suppress(Empty):
+            self._words.get(timeout=seconds)
 
 
 @contextlib.contextmanager
@@ -52,8 +62,8 @@ def listening() -> Iterator[Asked]:
             signal.signal(number, handler)
 
 
-def work(job: Job, processes: int, screen: Screen) -> int:
-    """Run a node for a job, and the coordinator's duty where it is free, until the job ends.
+def work(job: Job, node: NodeProcess, screen: Screen) -> int:
+    """Let a node work on a job, and the coordinator's duty where it is free, until the job ends.
 
     Returns:
         The exit code: 0, 3 or 4 by the job's end; 130 where a person stopped this node.
@@ -63,8 +73,7 @@ def work(job: Job, processes: int, screen: Screen) -> int:
         IngestError: the node ended by itself, or the job's source cannot be listed.
     """
     with listening() as asked:
-        node = NodeProcess(job, processes)
-        coordinator = Coordinator(job, node.name)
+        coordinator = Coordinator(job, node.name, asked.wake)
         stop = threading.Event()
         duty = threading.Thread(target=coordinator.run, args=(stop,), name="coordinator", daemon=True)
         duty.start()
@@ -81,7 +90,6 @@ def work(job: Job, processes: int, screen: Screen) -> int:
             stop.set()
             duty.join(LINGER_S)
             coordinator.let_go()
-            node.kill()
 
 
 def _watch(
@@ -108,7 +116,7 @@ def _watch(
             if waited_s > job.settings.redis_patience_s:
                 raise
             screen.trouble(f"{error.what}; waiting, {waited_s:.0f} s so far")
-        asked.wake.wait(max(LOOK_EVERY_S, sample.count / STATUSES_PER_S))
+        asked.wait(max(LOOK_EVERY_S, sample.count / STATUSES_PER_S))
     return None
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ingest.job import Job
-from ingest.presence import new_node_name
+from ingest.node_name import new_node_name
 from tests.cluster import run
 from tests.engine.jobs_by_hand import job_over
 from tests.engine.making import create, files_config, s3_folder, until
@@ -44,6 +47,54 @@ def test_a_node_is_known_by_the_name_that_its_command_gave_it(job: Job) -> None:
         node.stdin.close()
         assert node.wait(20) == 0
     assert job.presence.nodes() == []
+
+
+def test_a_node_waits_for_a_job_that_its_input_names_and_ends_when_none_comes(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = job.ledger.url
+    monkeypatch.setenv("INGEST_REDIS_URL", "redis://127.0.0.1:1")  # what its input says counts
+    command = [sys.executable, "-P", "-m", "ingest.workers.node", "--processes", "1"]
+    nodes = [subprocess.Popen([*command, "--name", name], stdin=subprocess.PIPE) for name in ("one", "two")]
+    try:
+        one, two = nodes
+        assert one.stdin is not None
+        assert two.stdin is not None
+
+        two.stdin.close()
+        one.stdin.write(json.dumps({"job_id": job.job_id, "redis_url": url}).encode() + b"\n")
+        one.stdin.flush()
+
+        assert two.wait(20) == 0
+        until(lambda: [node.node for node in job.presence.nodes()] == ["one"])
+        one.stdin.close()
+        assert one.wait(20) == 0
+    finally:
+        for node in nodes:
+            node.kill()
+            node.wait()
+
+
+def test_a_command_that_fails_before_it_has_a_job_leaves_no_node_and_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INGEST_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("INGEST_SCRATCH_DIR", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps({"name": "unfinished"}))
+
+    made = run("create", str(tmp_path / "config.json"), "--yes")
+
+    assert made.returncode == 2, made.stderr
+    assert not list((tmp_path / "state" / "logs").iterdir())
+    assert not list((tmp_path / "scratch").iterdir())
+    assert not [process for process in psutil.process_iter() if str(tmp_path) in _scratch_of(process)]
+
+
+def _scratch_of(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return process.environ().get("INGEST_SCRATCH_DIR", "")
+    return ""
 
 
 def test_a_node_without_credentials_is_not_started(

@@ -1,4 +1,4 @@
-"""What several commands begin with: the machine's settings, its Redis, and a job's config."""
+"""What several commands begin with: their options, and the machine's settings. Quick to import."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from ingest.cli.output import note
 from ingest.config import Settings
-from ingest.redis_server import redis_url
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+job_option = click.option("-j", "--job", "job_id", required=True, metavar="ID", help="The job's ID.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def load_settings() -> Settings:
@@ -23,11 +24,6 @@ def load_settings() -> Settings:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     return settings
-
-
-def open_redis(settings: Settings) -> str:
-    """The URL of the Redis to use. Says so where it had to start the bundled one."""
-    return redis_url(settings, note)
 
 
 def config_options(function: Function) -> Function:
@@ -44,6 +40,21 @@ def config_options(function: Function) -> Function:
             "--to", metavar="URL", help="Destination instead of the config's: s3://…, file://… or a folder."
         ),
         click.argument("config", type=click.Path(path_type=Path)),
+    ):
+        function = decorate(function)
+    return function
+
+
+def join_options(function: Function) -> Function:
+    """The options of every command that runs a node."""
+    for decorate in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line."),
+        click.option(
+            "-p",
+            "--processes",
+            type=click.IntRange(1, 1024),
+            help="Processes of this node. Default: INGEST_PROCESSES, or one a core.",
+        ),
     ):
         function = decorate(function)
     return function
