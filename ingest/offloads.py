@@ -34,7 +34,24 @@ def path_of(settings: Settings, device: str) -> Path:
 
 def append(settings: Settings, record: Mapping[str, Any]) -> None:
     """Add a record, of the device that it names; on the disk when this returns."""
-    path = path_of(settings, record["device"])
+    _add(path_of(settings, record["device"]), record)
+
+
+def log_cleaned(settings: Settings, record: Mapping[str, Any]) -> None:
+    """Add to the log of what was erased from the device that ``record`` names; on the disk when this returns."""
+    _add(cleaned_path(settings, record["device"]), record)
+
+
+def cleaned_path(settings: Settings, device: str) -> Path:
+    """The log of what was erased from a device.
+
+    Raises:
+        ConfigError: this can be no device's ID.
+    """
+    return path_of(settings, device).with_name(f"{device}.cleaned.jsonl")
+
+
+def _add(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     line = json.dumps(record).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from ingest.cli import tags_list, tags_offload, tags_trust
+from ingest.cli import tags_clean, tags_list, tags_offload, tags_trust
 
 
 @click.group("tags")
 def command() -> None:
-    """Find whale tags, offload them, and accept their host keys.
+    """Find whale tags, offload them, erase what is proven stored, and accept their host keys.
 
     Tags are reached over SSH: by a key (--key-file, an agent, or ~/.ssh), or by a password, which is asked for with
     --ask-password or taken from the variable INGEST_TAG_PASSWORD.
@@ -21,5 +21,5 @@ def command() -> None:
     """
 
 
-for module in (tags_list, tags_offload, tags_trust):
+for module in (tags_list, tags_offload, tags_clean, tags_trust):
     command.add_command(module.command)
