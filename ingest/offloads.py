@@ -1,24 +1,23 @@
 """The record of what was offloaded from where: a file for each device, on the machine that listed it.
 
 It says which jobs to look at before anything is erased from a device. A record is an object of JSON on a line:
-``job_id``, ``device``, ``destination`` (the config's, which has no secrets), ``backup`` (the folder), ``created_at``
-(ISO 8601, UTC) and ``state`` (of the device's capture service before it was stopped, or null).
+``job_id``, ``device``, ``destination`` (the config's, which has no secrets), ``backup`` (the folder, or null),
+``created_at`` (ISO 8601, UTC) and ``state`` (of the device's capture service before it was stopped, or null).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ingest.config import Settings
+from ingest.devices import checked_id
 from ingest.errors import ConfigError
 
 FOLDER = "offloads"
-_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def path_of(settings: Settings, device: str) -> Path:
@@ -27,9 +26,7 @@ def path_of(settings: Settings, device: str) -> Path:
     Raises:
         ConfigError: this can be no device's ID.
     """
-    if not _DEVICE.fullmatch(device):
-        raise ConfigError(f"{device!r} is no device ID", hint="letters, digits, dots, - and _ are allowed")
-    return settings.state_dir / FOLDER / f"{device}.jsonl"
+    return settings.state_dir / FOLDER / f"{checked_id(device)}.jsonl"
 
 
 def append(settings: Settings, record: Mapping[str, Any]) -> None:

@@ -125,7 +125,9 @@ class Card(Folder):
                     place="path_processor.params.backup_dir",
                     hint="choose a folder on another disk",
                 )
-            self._backup.check()
+            root = self._backup.root
+            if not self.context.is_preview or root.exists() or not root.parent.is_dir():
+                self._backup.check()  # which makes it where only it is missing
 
     def _walk(self, left_out: Counter[str]) -> Walk:
         params = self.params

