@@ -16,7 +16,7 @@ from ingest.cli.creating import make_job, show_plan
 from ingest.cli.devices import destination_of, set_option
 from ingest.cli.node_process import NodeProcess
 from ingest.cli.options import join_options, load_settings
-from ingest.cli.output import emit_json, human_bytes, note, plural
+from ingest.cli.output import emit_json, human_bytes, note, plural, printable
 from ingest.cli.screens import make_screen
 from ingest.cli.work import work
 from ingest.config import Settings
@@ -194,7 +194,7 @@ def _say_whether_safe(job: Job, code: int, has_backup: bool, *, read_back: bool,
         )
     else:
         for line in _lines(found):
-            click.echo(line)
+            click.echo(printable(line))
     is_as_asked = found.is_safe if has_backup else not found.problem_count
     return code or (0 if is_as_asked else NOT_SAFE)
 
