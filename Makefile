@@ -1,4 +1,4 @@
-.PHONY: dev test check bench load card chaos hydrophone-day
+.PHONY: dev test check bench load card chaos hydrophone-day sftp
 VENV ?= .venv
 DURATION_S ?= 3600
 SEED ?= 1
@@ -32,3 +32,6 @@ chaos: ## trials of faults for DURATION_S seconds, drawn by SEED; reports in cha
 
 hydrophone-day: ## a synthetic day of a hydrophone through the example job; needs nginx, chromium and 30 GB below TMPDIR
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python benchmarks/hydrophone_day.py
+
+sftp: ## a large file over SFTP beside scp; needs OpenSSH's sshd and 4 GB below TMPDIR
+	PYTHONPATH="$(CURDIR)" $(VENV)/bin/python benchmarks/sftp.py

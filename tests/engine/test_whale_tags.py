@@ -20,6 +20,7 @@ from ingest.ledger import State
 from ingest.manifest import read_manifest
 from ingest.ssh.sftp import IN_FLIGHT_BYTES
 from tests.cluster import Command, run
+from tests.engine.conftest import Invoke
 from tests.engine.making import MIB, bucket_of, data, last_job, objects, s3_folder, until
 from tests.plugins.tag_folder import sound, write_config, write_info
 from tests.s3_servers import S3Server
@@ -343,7 +344,7 @@ def test_two_tags_are_found_and_one_that_is_away_keeps_nobody_waiting(
             assert found == expected
 
 
-def test_a_new_key_is_refused_until_it_is_trusted(tag: SimulatedTag, redis_url: str, tmp_path: Path) -> None:
+def test_a_new_key_is_refused_until_it_is_trusted(tag: SimulatedTag, invoke: Invoke, tmp_path: Path) -> None:
     fill(tag.data)
     at = f"{TAG}={tag.address}"
     offload = [
@@ -356,35 +357,35 @@ def test_a_new_key_is_refused_until_it_is_trusted(tag: SimulatedTag, redis_url: 
         "--no-convert",
         "--dry-run",
     ]
-    assert run(*offload).returncode == 0
+    assert invoke(*offload).exit_code == 0
     assert tag.service_state == "active", "a dry run leaves the tag as it is"
     tag.vanish()
     tag.host_key = asyncssh.generate_private_key("ssh-ed25519")
     tag.start()
-    refused = run(*offload)
-    assert refused.returncode == 2
+    refused = invoke(*offload)
+    assert refused.exit_code == 2
     assert f"host key of {TAG} has changed" in refused.stderr
-    listed = run(
+    listed = invoke(
         "tags", "list", "--network", "127.0.0.1/32", "--port", str(tag.port), *login_options(tag), "--json"
     )
     assert "has changed" in json.loads(listed.stdout)["trouble"]
-    assert run("tags", "trust", at).returncode == 2, "nobody is there to ask"
-    trusted = run("tags", "trust", at, "--yes")
-    assert trusted.returncode == 0
+    assert invoke("tags", "trust", at).exit_code == 2, "nobody is there to ask"
+    trusted = invoke("tags", "trust", at, "--yes")
+    assert trusted.exit_code == 0
     assert tag.host_key.get_fingerprint() in trusted.stderr
-    assert run(*offload).returncode == 0
+    assert invoke(*offload).exit_code == 0
 
 
-def test_tags_are_named_or_found(tag: SimulatedTag, redis_url: str, tmp_path: Path) -> None:
+def test_tags_are_named_or_found(tag: SimulatedTag, invoke: Invoke, tmp_path: Path) -> None:
     fill(tag.data)
     here = ("--network", "127.0.0.1/32", "--port", str(tag.port), *login_options(tag))
     more = ("--to", str(tmp_path / "stored"), "--no-convert", "--dry-run")
     for names in ((TAG,), ("--all",)):
-        done = run("tags", "offload", *names, *here, *more)
-        assert done.returncode == 0, done.stderr
+        done = invoke("tags", "offload", *names, *here, *more)
+        assert done.exit_code == 0, done.stderr
         assert f"{TAG}:/data/1658344300.raw -> raw/" in done.stdout
-    missing = run("tags", "offload", "wt-zzzzzzzz", *here, *more)
-    assert missing.returncode == 2
+    missing = invoke("tags", "offload", "wt-zzzzzzzz", *here, *more)
+    assert missing.exit_code == 2
     assert "wt-zzzzzzzz does not answer on 127.0.0.1/32" in missing.stderr
-    assert "name the tags" in run("tags", "offload", *more).stderr
-    assert "is no address" in run("tags", "offload", f"{TAG}=a b", *more).stderr
+    assert "name the tags" in invoke("tags", "offload", *more).stderr
+    assert "is no address" in invoke("tags", "offload", f"{TAG}=a b", *more).stderr
