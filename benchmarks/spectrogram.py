@@ -5,7 +5,8 @@
 Each side runs in a process of its own, with nothing else beside it. Theirs is written down afresh, step by step
 as whaledr does it: ``mlab.specgram`` with 99.5 % overlap, ``imshow``, ``savefig``, a normalised 32-bit WAV. Ours is
 the tile processor with ``preset: "whaledr"`` and the same clip, over one whole MiniSEED file, with each object hashed
-and stored in a folder. What is measured is CPU time of the process, after one segment to warm up.
+and stored in a folder. All files of both lie in memory, so that no disk is measured. What is measured is CPU time of
+the process, after one segment to warm up.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from harness import Table, machine
+from harness import Table, machine, memory_folder
 
 RATE_HZ = 64_000
 CHANNEL = "OO.HYEA2..YDH"
@@ -235,7 +236,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=memory_folder()) as scratch:
         folder = Path(scratch)
         source = folder / "source.mseed"
         write_mseed(source, sea(arguments.file_s))
@@ -254,7 +255,11 @@ def _print(ours: dict[str, Any], theirs: dict[str, Any], segment_s: float) -> No
     for stage, cpu_s in {**ours["stages_s"], "the rest": ours["other_s"]}.items():
         table.rows.append((f"  {stage} ({cpu_s / ours['cpu_s']:.0%})", f"{1000 * cpu_s:.2f}", ""))
     print(table)
-    print(f"\n{theirs['cpu_s'] / ours['cpu_s']:,.0f} times less CPU a segment")
+    bare_s = ours["cpu_s"] - ours["stages_s"]["hash"] - ours["stages_s"]["upload"]
+    print(f"\n{theirs['cpu_s'] / bare_s:,.0f} times less CPU a segment for picture and clip")
+    print(
+        f"{theirs['cpu_s'] / ours['cpu_s']:,.0f} times less with hash and store, which theirs does not have"
+    )
 
 
 if __name__ == "__main__":

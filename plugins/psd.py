@@ -80,6 +80,7 @@ class Spectra:
     gain_db: float | NDArray[np.float64] = 0.0
     _weights: Floats = field(init=False, repr=False)
     _scale: Floats = field(init=False, repr=False)
+    _is_flat: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         weights = get_window(self.window, self.samples)
@@ -88,6 +89,10 @@ class Spectra:
         if self.fft_size % 2 == 0:
             scale[-1] /= 2
         scale *= 10 ** (np.asarray(self.gain_db) / 10)
+        if np.ndim(self.gain_db) == 0:  # one number for all bins but the outermost is in the window already
+            common = scale[1]
+            weights, scale = weights * np.sqrt(common), scale / common
+        object.__setattr__(self, "_is_flat", np.ndim(self.gain_db) == 0)
         object.__setattr__(self, "_weights", weights.astype(np.float32))
         object.__setattr__(self, "_scale", scale.astype(np.float32))
 
@@ -138,17 +143,25 @@ class Spectra:
 
     def _power(self, spectrum: Floats, bins: slice, extremes: Extremes | None) -> Floats:
         """Density from spectra whose real and imaginary parts take turns; they are overwritten."""
-        if extremes is None:
-            start, stop, _ = bins.indices(len(self._scale))
-            spectrum = spectrum[:, 2 * start : 2 * stop]
+        if extremes is not None:
+            power = self._scaled(spectrum, slice(None))
+            extremes.see(power)
+            return power[:, bins]
+        start, stop, _ = bins.indices(len(self._scale))
+        return self._scaled(spectrum[:, 2 * start : 2 * stop], slice(start, stop))
+
+    def _scaled(self, spectrum: Floats, bins: slice) -> Floats:
+        """The density of these bins."""
         np.multiply(spectrum, spectrum, out=spectrum)
         power: Floats = spectrum[:, ::2] + spectrum[:, 1::2]
-        if extremes is None:
-            power *= self._scale[bins]
-            return power
-        power *= self._scale
-        extremes.see(power)
-        return power[:, bins]
+        scale = self._scale[bins]
+        if not self._is_flat:
+            power *= scale
+        elif len(scale):
+            power[:, 0] *= scale[0]
+            if len(scale) > 1:
+                power[:, -1] *= scale[-1]
+        return power
 
 
 def to_db(power: Any) -> Any:
