@@ -47,7 +47,8 @@ def test_files(tmp_path: Path) -> None:
     found = trial(tmp_path, "files", "--files", "3000", "--every-s", "0.1", "--folder", str(tmp_path))
 
     assert found["fed"]["files"] == 3000
-    assert 0 < found["fed"]["redis_bytes"] / 3000 < 1000
+    # so few take less than Redis's own buffers come and go by
+    assert found["fed"]["redis_bytes"] / 3000 < 1000
 
 
 @pytest.mark.timeout(240)

@@ -39,7 +39,7 @@ def do(job: Job, *batches: int) -> None:
     kit = make_kit(job, "n1")
     for batch in batches or [*job.ledger.uncommitted(job.status().counts.batches)]:
         run_batch(job, kit, batch)
-    kit.executor.shutdown()
+    kit.close()
 
 
 def done(folder: Path, files: Mapping[str, bytes], destination: Mapping[str, Any], **changes: Any) -> Job:

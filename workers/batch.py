@@ -69,6 +69,11 @@ class Kit:
     list_existing: bool
     processor_time: ProcessorTime = field(default_factory=ProcessorTime)
 
+    def close(self) -> None:
+        """Let its threads end, when what they have in hand is done."""
+        self.executor.shutdown()
+        self.watch.end()
+
 
 @dataclass(slots=True)
 class _InHand:

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import bootsteps
 
-EVENTS_EVERY_S = 0.25  # a node is ended as soon as its job is, and the manifest takes longer than this
+EVENTS_EVERY_S = 0.1  # a node is ended when its job is, but given this time to send its last
 EVENTS_AT_ONCE = 1000
 
 

@@ -32,6 +32,7 @@ class Watch:
         self._in_hand = ""
         self._items = 0
         self._size_bytes = 0
+        self._ended = threading.Event()
 
     @classmethod
     def of(cls, presence: Presence, node: str, process: int) -> Watch:
@@ -39,16 +40,20 @@ class Watch:
         return cls(lambda report: presence.report(node, process, report))
 
     def start(self) -> None:
-        """Begin to exchange reports and orders, as long as the process lives."""
+        """Begin to exchange reports and orders, until :meth:`end` or as long as the process lives."""
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def _run(self) -> None:
-        while True:
+        while not self._ended.is_set():
             try:
                 self.poll()
             except Exception:
                 log.exception("no orders, for a fault of ours")
-            time.sleep(POLL_S)
+            self._ended.wait(POLL_S)
+
+    def end(self) -> None:
+        """Exchange no more."""
+        self._ended.set()
 
     def poll(self) -> None:
         """Exchange reports and orders once. A Redis that is away for a while changes no orders."""

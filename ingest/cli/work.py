@@ -24,6 +24,7 @@ from ingest.status import Status
 LOOK_EVERY_S = 0.5
 STATUSES_PER_S = 500  # of all nodes together, where there are many
 CANCEL_WITHIN_S = 1.0
+LAST_EVENTS_S = 0.2  # twice the time after which a node sends what it has gathered
 LINGER_S = 2.0
 HURRY_BEFORE_S = 5.0
 
@@ -128,10 +129,12 @@ def _remark_on_clock(job: Job, screen: Screen) -> None:
 
 
 def _see_off(node: NodeProcess, status: Status) -> None:
-    """Let the node of a job that was cut off let go of what it has in hand; otherwise it has nothing."""
+    """Let the node of a job that was cut off let go of what it has in hand; otherwise it has events to send at most."""
     if status.state in (State.CANCELLING, State.CANCELLED, State.EXPIRED):
         node.hurry()
         node.wait(CANCEL_WITHIN_S)
+    else:
+        node.wait(LAST_EVENTS_S)
 
 
 def _stop_politely(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> int:

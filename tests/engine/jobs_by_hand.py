@@ -106,4 +106,4 @@ def work(job: Job) -> None:
     kit = make_kit(job, "n1")
     for batch in job.ledger.uncommitted(job.status().counts.batches):
         run_batch(job, kit, batch)
-    kit.executor.shutdown()
+    kit.close()

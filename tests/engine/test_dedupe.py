@@ -257,7 +257,7 @@ def test_two_jobs_that_meet_a_content_at_once_both_name_what_has_it(
     run_batch(jobs[0], kits[0], 0)
 
     for job, kit in zip(jobs, kits, strict=True):
-        kit.executor.shutdown()
+        kit.close()
         job.complete()
         assert duplicates_of(job) == {}
         assert problems(job) == {}
@@ -288,7 +288,7 @@ def test_a_batch_that_is_done_again_refers_to_no_object_of_its_own(tmp_path: Pat
     kit = make_kit(job, "n1")
     items = job.items(0, job.ledger.payload_items(0))
     do_batch(Batch(0, items), kit)
-    kit.executor.shutdown()
+    kit.close()
     [own] = data_of(job)
 
     do(job)

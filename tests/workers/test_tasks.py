@@ -47,7 +47,7 @@ def kit(job: Job, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
     monkeypatch.setattr(Watch, "of", classmethod(lambda cls, presence, node, process: cls()))
     kit = make_kit(job, "n1")
     yield kit
-    kit.executor.shutdown()
+    kit.close()
 
 
 def test_a_batch_is_stored_noted_and_counted_once(job: Job, kit: Kit) -> None:
