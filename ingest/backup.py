@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
+from ingest.digests import hashed_on_disk
 from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceChanged, SourceUnreadable
 
 PART_SUFFIX = ".ingest-part"
 """Unfinished copies are named by a dot, the file's name and this. A later try goes on from them."""
 
 LITTLE_BYTES = 1 << 20
-HASH_PIECE_BYTES = 4 << 20
 LOCK_POLL_S = 0.1
 _LONGEST_NAME_BYTES = 255
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -177,7 +177,7 @@ class BackupFolder:
                 os.close(descriptor)
                 raise _conflict(wanted)
             with io.FileIO(descriptor) as file:
-                found = self._hash(file)
+                found = hashed_on_disk(file, self._interrupt)[0]
         if found != wanted.hash():
             raise _conflict(wanted)
         return Kept(wanted.path, found, wanted.size_bytes, was_there=True)
@@ -219,7 +219,7 @@ class BackupFolder:
             part.seek(start)
             on_the_way = wanted.fetch(cast(BinaryIO, part), start) if start < wanted.size_bytes else None
             os.fsync(part.fileno())
-            size_bytes, sha256 = os.fstat(part.fileno()).st_size, self._hash(part)
+            size_bytes, sha256 = os.fstat(part.fileno()).st_size, hashed_on_disk(part, self._interrupt)[0]
             expected = wanted.hash() if wanted.sha256 is not None else on_the_way
             if size_bytes == wanted.size_bytes and sha256 == (expected or sha256):
                 return sha256
@@ -229,17 +229,6 @@ class BackupFolder:
             f"twice; expected {wanted.size_bytes} bytes with {(expected or 'unknown')[:12]}…",
             hint="retry when nothing writes to it any more",
         )
-
-    def _hash(self, file: io.FileIO) -> str:
-        """The SHA-256 of a file as the disk has it, as far as the system lets itself be asked for that."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        file.seek(0)
-        sha256 = hashlib.sha256()
-        while piece := file.read(HASH_PIECE_BYTES):
-            sha256.update(piece)
-            self._interrupt()
-        return sha256.hexdigest()
 
     def _put_in_place(self, wanted: _Wanted, part: io.FileIO, sha256: str) -> Kept:
         kept = Kept(wanted.path, sha256, wanted.size_bytes, was_there=False)

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from ingest import manifest
+from ingest.digests import hashed, pieces_of
 from ingest.errors import ObjectMissing
 from ingest.items import FileItem
 from ingest.job import Job
 from ingest.markers import object_key
 from ingest.stores.base import Checksum, ObjectInfo, Store
-from ingest.stores.hashing import hashed
 from ingest.verify import listed
 
 READERS = 8
 ROWS_AT_ONCE = 1000
 PROBLEMS_HELD = 20
-HASH_PIECE_BYTES = 4 << 20
 NO_FILES = frozenset(("system", "symbolic link", "special file"))
 """What may be left out and yet every file is copied."""
 _ESCAPED = re.compile(r"\\udc([89a-f][0-9a-f])")
@@ -169,10 +168,9 @@ def _problem_with_backup(shown: str, sha256: str) -> tuple[str, str]:
     path = Path(shown) if Path(shown).exists() else Path(raw_of(shown))
     found, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     try:
-        with path.open("rb") as file:
-            while piece := file.read(HASH_PIECE_BYTES):
-                found.update(piece)
-                md5.update(piece)
+        for piece in pieces_of(path):
+            found.update(piece)
+            md5.update(piece)
     except OSError as error:
         return f"the backup copy {shown!r} cannot be read: {error.strerror}", ""
     return (

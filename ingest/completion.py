@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import manifest
+from ingest.digests import hashed
 from ingest.ending import abort_uploads
 from ingest.errors import IngestError, JobError
 from ingest.finishing import Finishing, ManifestResults
@@ -22,7 +23,6 @@ from ingest.markers import Markers
 from ingest.mending import undo
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
-from ingest.stores.hashing import hashed
 from ingest.version import __version__
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 import zstandard
 
+from ingest.digests import PIECE_BYTES, pieces_of
 from ingest.errors import SourceChanged, SourceUnreadable
 from ingest.raw_audio import decode_flac
 
-PIECE_BYTES = 1 << 20
 GZIP_LEVEL = 6
 ZSTD_LEVEL = 9
 
@@ -38,13 +38,6 @@ class Conversion:
     name: str
     content_type: str | None
     decode: Callable[[Path], Iterator[bytes]]
-
-
-def pieces_of(path: Path) -> Iterator[bytes]:
-    """A file's bytes."""
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
 
 
 def encode_gzip(source: Path, target: Path, check: Check = lambda: None) -> None:

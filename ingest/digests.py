@@ -1,16 +1,60 @@
-"""Hashes beside SHA-256 that others ask for, taken in the pass in which an upload is read."""
+"""Hashes of streams and files in bounded memory: SHA-256, and others that are asked for, taken in the same pass."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 _C4_LETTERS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _C4_LENGTH = 88
 DIGESTS = ("c4",)
 """Those that can be asked for by name. ``c4`` is the C4 ID of SMPTE ST 2114: SHA-512 in base 58."""
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
+
+
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """A file's bytes."""
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+
+
+def hashed(pieces: Iterable[bytes], check: Callable[[], None] = lambda: None) -> tuple[str, int]:
+    """The SHA-256 of a stream, in hexadecimal, and its size in bytes.
+
+    Args:
+        check: called after each piece; raises to interrupt.
+    """
+    sha256, size_bytes = hashlib.sha256(), 0
+    for piece in pieces:
+        sha256.update(piece)
+        size_bytes += len(piece)
+        check()
+    return sha256.hexdigest(), size_bytes
+
+
+def hashed_file(path: Path) -> tuple[str, int]:
+    """As :func:`hashed`, of a file of our own, which nothing writes to meanwhile."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def hashed_body(body: bytes | Path) -> tuple[str, int]:
+    """As :func:`hashed_file`, of what may be in memory."""
+    return hashed((body,)) if isinstance(body, bytes) else hashed_file(body)
+
+
+def hashed_on_disk(
+    file: FileIO | BufferedReader, check: Callable[[], None] = lambda: None
+) -> tuple[str, int]:
+    """As :func:`hashed`, of a whole file as the disk has it, as far as the system lets itself be asked for that."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    file.seek(0)
+    return hashed(iter(lambda: file.read(PIECE_BYTES), b""), check)
 
 
 class Digests:
@@ -50,8 +94,7 @@ def c4_id(pieces: Iterable[bytes]) -> str:
 
 def c4_id_of_file(path: Path) -> str:
     """The C4 ID of a local file."""
-    with path.open("rb") as file:
-        return c4_id(iter(lambda: file.read(PIECE_BYTES), b""))
+    return c4_id(pieces_of(path))
 
 
 def _c4(sha512: bytes) -> str:

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest.config import checked_key
+from ingest.digests import hashed, hashed_body
 from ingest.errors import IngestError, JobError, ObjectMissing, RedisError, Stopped, StoreError
 from ingest.ledger import Ledger
 from ingest.manifest import result_rows
 from ingest.markers import object_key
 from ingest.processors import Addition, Finisher, Result
 from ingest.stores.base import ObjectMeta, Store
-from ingest.stores.hashing import hashed, hashed_file
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Finishing:
     def _put(self, addition: Addition) -> dict[str, Any]:
         body, key = addition.body, addition.key
         self._check()
-        sha256, size_bytes = hashed((body,)) if isinstance(body, bytes) else hashed_file(body)
+        sha256, size_bytes = hashed_body(body)
         self._ledger.note_addition(key)
         meta = ObjectMeta(sha256, addition.content_type, {"ingest-addition": self._ledger.job_id})
         if isinstance(body, bytes):

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ingest.digests import hashed_file
 from ingest.errors import ObjectMissing
 from ingest.manifest_parts import (
     SCHEMA,
@@ -37,7 +38,6 @@ from ingest.manifest_parts import (
 )
 from ingest.markers import DUPLICATE_OF
 from ingest.stores.base import ObjectMeta, Store
-from ingest.stores.hashing import hashed_file
 
 __all__ = [
     "SCHEMA",

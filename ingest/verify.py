@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Any
 
 from ingest import manifest
+from ingest.digests import hashed
 from ingest.errors import ObjectMissing
 from ingest.job import Job
 from ingest.markers import DUPLICATE_OF, object_key
 from ingest.stores.base import ObjectInfo, Store
-from ingest.stores.hashing import hashed
 
 READERS = 16
 ROWS_AT_ONCE = 10_000

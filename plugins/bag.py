@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
+from ingest.digests import hashed_body
 from ingest.plugins.stored_folders import StoredFolders, check_folder
 from ingest.processors import Addition, Finisher, Params, Results
 from ingest.version import __version__
@@ -117,7 +117,7 @@ class BagIt(Finisher[BagItParams]):
         }
         if _write_duplicates(duplicates, folder, folders):
             tags[DUPLICATES] = duplicates
-        lines = "".join(f"{_sha256(body)}  {name}\n" for name, body in sorted(tags.items()))
+        lines = "".join(f"{hashed_body(body)[0]}  {name}\n" for name, body in sorted(tags.items()))
         for name, body in {**tags, "tagmanifest-sha256.txt": lines.encode()}.items():
             yield Addition(folder + name, body, TEXT)
 
@@ -161,10 +161,3 @@ def _write_duplicates(path: Path, folder: str, folders: StoredFolders) -> int:
 def _encoded(name: str) -> str:
     """A name as a manifest has it, on one line."""
     return name.replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _sha256(body: bytes | Path) -> str:
-    if isinstance(body, bytes):
-        return hashlib.sha256(body).hexdigest()
-    with body.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 from ingest.backup import BackupFolder, Kept
 from ingest.config.job import ConfigPath
 from ingest.devices import checked_id
+from ingest.digests import hashed
 from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceMissing, SourceUnreadable
 from ingest.items import FileItem, Item
 from ingest.plugins.files import Folder, FolderParams
@@ -298,10 +299,7 @@ class Reading:
             SourceMissing, SourceUnreadable: the file cannot be read.
         """
         if self._sha256 is None:
-            sha256 = hashlib.sha256()
-            for piece in self._pieces(0):
-                sha256.update(piece)
-            self._sha256 = sha256.hexdigest()
+            self._sha256, _ = hashed(self._pieces(0))
         return self._sha256
 
     def _pieces(self, offset: int) -> Iterator[bytes]:

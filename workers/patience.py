@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from ingest.digests import hashed
 from ingest.errors import (
     ClockWrong,
     ObjectExists,
@@ -20,7 +21,6 @@ from ingest.errors import (
     StoreRefused,
 )
 from ingest.stores.base import Store
-from ingest.stores.hashing import hashed
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.watch import Watch
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from ingest.digests import hashed
 from ingest.errors import (
     BucketMissing,
     ChecksumMismatch,
@@ -24,7 +25,6 @@ from ingest.errors import (
 )
 from ingest.stores import folders
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Store, Stored, Transfer, never
-from ingest.stores.hashing import hashed
 from ingest.stores.source import hashed_pieces
 from ingest.stores.vendor_errors import Place, from_os
 

@@ -15,6 +15,7 @@ import obstore
 
 from ingest.config import Destination, UploadConfig
 from ingest.config.key_template import MAX_KEY_BYTES
+from ingest.digests import hashed
 from ingest.errors import ChecksumMismatch, KeyInvalid, ObjectExists, ObjectMissing, StoreError
 from ingest.stores.base import (
     Capabilities,
@@ -26,7 +27,6 @@ from ingest.stores.base import (
     Transfer,
     bare_etag,
 )
-from ingest.stores.hashing import hashed
 from ingest.stores.source import hashed_pieces, read_whole, size_of
 from ingest.stores.vendor_errors import OBSTORE_ERRORS, Place, from_obstore
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ingest.conversions import CONVERSIONS
+from ingest.digests import hashed, hashed_on_disk
 from ingest.errors import ItemError, ObjectMissing, SourceUnreadable
 from ingest.items import FileItem
 from ingest.ssh.remote_files import RemoteFiles
 from ingest.stores.base import ObjectInfo, Store
-from ingest.stores.hashing import hashed
 from ingest.tags.evidence import Offload, Row
 
-HASH_PIECE_BYTES = 4 << 20
 S = 1_000_000_000
 
 
@@ -193,9 +191,7 @@ def _backup_proves(row: Row, backup: Path) -> tuple[int, ...]:
     before = _state(backup)
     try:
         with backup.open("rb") as file:
-            if hasattr(os, "posix_fadvise"):  # as the disk has it, as far as the system lets itself be asked
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            sha256, size_bytes = hashed(iter(lambda: file.read(HASH_PIECE_BYTES), b""))
+            sha256, size_bytes = hashed_on_disk(file)
     except OSError as error:
         raise _No(f"its backup copy {backup} cannot be read: {error.strerror}") from None
     if size_bytes != row.size_bytes:

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ingest.digests import hashed_file
 from ingest.plugins.gallery import Gallery, GalleryParams
 from ingest.processors import JobContext, Result
-from ingest.stores.hashing import hashed_file
 
 DAY = datetime(2019, 1, 12, tzinfo=UTC)
 SEGMENT_S = 5
