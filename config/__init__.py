@@ -9,6 +9,7 @@ from ingest.config.job import (
     QueueConfig,
     TilesJob,
     UploadConfig,
+    local_folder,
 )
 from ingest.config.key_template import KeyTemplate, checked_key
 from ingest.config.load import load_config, load_job_config, parse_config, parse_model
@@ -28,6 +29,7 @@ __all__ = [
     "checked_key",
     "load_config",
     "load_job_config",
+    "local_folder",
     "parse_config",
     "parse_model",
 ]

@@ -52,6 +52,12 @@ def _check_no_query(url: str) -> None:
         )
 
 
+def local_folder(url: str) -> Path | None:
+    """The folder that a destination's URL names; None where it is no folder of this machine."""
+    scheme, _, rest = url.partition("://")
+    return Path(rest.removeprefix("localhost")) if scheme == "file" else None
+
+
 ConfigPath = Annotated[Path, AfterValidator(_from_config_folder)]
 """A path in a config. A relative one is taken from the folder of the config file."""
 

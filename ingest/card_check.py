@@ -17,6 +17,7 @@ from ingest.digests import hashed, pieces_of
 from ingest.errors import ObjectMissing
 from ingest.items import FileItem
 from ingest.job import Job
+from ingest.manifest_parts import as_text
 from ingest.markers import object_key
 from ingest.stores.base import Checksum, ObjectInfo, Store
 from ingest.verify import listed
@@ -85,7 +86,7 @@ def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCh
         StoreError, SourceUnreadable: the destination, or the card, cannot be read.
     """
     found = CardCheck(has_backup=has_backup)
-    on_card = {text_of(item.path): item for item in _listing(job, found)}
+    on_card = {as_text(item.path): item for item in _listing(job, found)}
     found.files = len(on_card)
     found.size_bytes = sum(item.size_bytes or 0 for item in on_card.values())
     copied = set()
@@ -179,11 +180,6 @@ def _problem_with_backup(shown: str, sha256: str) -> tuple[str, str]:
     )
 
 
-def text_of(path: str) -> str:
-    """A path as the manifest has it, which holds only UTF-8."""
-    return path.encode(errors="backslashreplace").decode()
-
-
 def raw_of(text: str) -> str:
-    """The path that :func:`text_of` made this text of, where no name really has such text in it."""
+    """The path that the manifest has as this text (:func:`as_text`), where no name really has such text in it."""
     return _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingest.config import JobConfig, Settings, TilesJob, load_job_config, parse_config
+from ingest.config import JobConfig, Settings, TilesJob, load_job_config, local_folder, parse_config
 from ingest.config.key_template import FILE_FIELDS, JOB_FIELDS, TILE_FIELDS
 from ingest.errors import ConfigError, RedisError, did_you_mean
 from ingest.handle import make_context
@@ -109,10 +109,10 @@ def _check_knows_duplicates(config: JobConfig, finisher: Finisher[Any], place: s
 
 def _check_apart(config: JobConfig) -> None:
     """Refuse a destination inside the source: the job would list what it stores."""
-    root, url = config.path_processor.params.get("root_dir"), config.destination.url
-    if root is None or not url.startswith("file://") or isinstance(config.ingest_job, TilesJob):
+    root, folder = config.path_processor.params.get("root_dir"), local_folder(config.destination.url)
+    if root is None or folder is None or isinstance(config.ingest_job, TilesJob):
         return
-    destination = Path(url.removeprefix("file://").removeprefix("localhost")).resolve()
+    destination = folder.resolve()
     if destination.is_relative_to(Path(root).resolve()):
         raise ConfigError(
             f"{destination} lies inside the source {root}",

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from ingest.config import Destination, UploadConfig
+from ingest.config import Destination, UploadConfig, local_folder
 from ingest.devices import LIST_NAME, added, parse
 from ingest.errors import ConfigError, ObjectExists, ObjectMissing, StoreError, StoreUnreachable
 from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta
@@ -68,9 +68,9 @@ class DeviceList(abc.ABC):
 
 def device_list(destination: Destination) -> DeviceList:
     """The list that is kept in a destination: at its bucket's root, as CETI keeps it, or in the folder itself."""
-    if destination.url.startswith("file://"):
-        root = destination.url.removeprefix("file://").removeprefix("localhost")
-        return FileDeviceList(Path(root, LIST_NAME))
+    folder = local_folder(destination.url)
+    if folder is not None:
+        return FileDeviceList(folder / LIST_NAME)
     plain = destination.model_copy(update={"storage_class": None})
     store = open_bucket(plain, UploadConfig(), UNCHECKED)
     assert isinstance(store, ObjectStore)

@@ -101,16 +101,16 @@ def _array(name: str, batch: int, rows: list[Row]) -> Any:
         return pa.array([batch] * len(rows), kind)
     if name == "metadata":
         return pa.array(
-            [[(fact, _text(value)) for fact, value in row.metadata.items()] for row in rows], kind
+            [[(fact, as_text(value)) for fact, value in row.metadata.items()] for row in rows], kind
         )
     values = [getattr(row, name) for row in rows]
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:
-        return pa.array([_text(value) for value in values], kind)
+        return pa.array([as_text(value) for value in values], kind)
 
 
-def _text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
     """Names that are not UTF-8 in a form that is; such an item never gets a key, but may be a source."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 

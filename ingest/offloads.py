@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,26 @@ def path_of(settings: Settings, device: str) -> Path:
     return settings.state_dir / FOLDER / f"{checked_id(device)}.jsonl"
 
 
-def append(settings: Settings, record: Mapping[str, Any]) -> None:
-    """Add a record, of the device that it names; on the disk when this returns."""
-    _add(path_of(settings, record["device"]), record)
+def append(
+    settings: Settings,
+    device: str,
+    job_id: str,
+    *,
+    destination: Mapping[str, Any] | None,
+    backup: Path | None,
+    created_s: float,
+    state: str | None = None,
+) -> None:
+    """Add a record, see the module, of a device's offload; on the disk when this returns."""
+    record = {
+        "job_id": job_id,
+        "device": device,
+        "destination": destination,
+        "backup": str(backup) if backup is not None else None,
+        "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created_s)),
+        "state": state,
+    }
+    _add(path_of(settings, device), record)
 
 
 def log_cleaned(settings: Settings, record: Mapping[str, Any]) -> None:

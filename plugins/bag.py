@@ -12,7 +12,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from ingest.digests import hashed_body
-from ingest.plugins.stored_folders import StoredFolders, check_folder
+from ingest.plugins.stored_folders import FolderTemplate, StoredFolders, check_folder
 from ingest.processors import Addition, Finisher, Params, Results
 from ingest.version import __version__
 
@@ -45,7 +45,7 @@ class _Payload:
 class BagItParams(Params):
     """Parameters of ``bagit``."""
 
-    folder: str = Field(
+    folder: FolderTemplate = Field(
         default="",
         description="The bag's folder: the begin of `destination.key`, up to the `/data/` in it, such as "
         "`raw/{ingest_date}/{device}`. Each folder that the job's keys make of it becomes a bag. Default: the "
@@ -55,11 +55,6 @@ class BagItParams(Params):
         default_factory=dict,
         description='Lines for `bag-info.txt`, such as `{"Source-Organization": "Project CETI"}`.',
     )
-
-    @field_validator("folder")
-    @classmethod
-    def _no_slashes_around(cls, folder: str) -> str:
-        return folder.strip("/")
 
     @field_validator("info")
     @classmethod

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from xml.sax.saxutils import escape
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ingest.config import MARKERS_FOLDER, Destination
 from ingest.digests import c4_id_of_file
 from ingest.errors import ConfigError
 from ingest.plugins.mhl_history import CHAIN, FOLDER, Generation, KnownHashes, chain_text, read_chain
-from ingest.plugins.stored_folders import StoredFolders, StoredObject, check_folder
+from ingest.plugins.stored_folders import FolderTemplate, StoredFolders, StoredObject, check_folder
 from ingest.processors import Addition, Finisher, Params, Results
 from ingest.version import __version__
 
@@ -31,17 +31,12 @@ _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 class MhlParams(Params):
     """Parameters of ``mhl``."""
 
-    folder: str = Field(
+    folder: FolderTemplate = Field(
         default="",
         description="The folder that gets a hash list: the begin of `destination.key`, up to a slash, such as "
         "`raw/{ingest_date}/{device}`. Each folder that the job's keys make of it gets one. Default: the destination "
         "itself.",
     )
-
-    @field_validator("folder")
-    @classmethod
-    def _no_slashes_around(cls, folder: str) -> str:
-        return folder.strip("/")
 
 
 class Mhl(Finisher[MhlParams]):

@@ -10,10 +10,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from ingest.errors import ConfigError, IngestError
 from ingest.processors import JobContext, Result, Results
 
+FolderTemplate = Annotated[str, AfterValidator(lambda folder: folder.strip("/"))]
+"""A finisher's parameter: the begin of the job's key template that names folders, without slashes around it."""
 _VARIES = {"path", "parent"}
 _TABLES = """
 CREATE TABLE objects (key TEXT PRIMARY KEY, folder TEXT, sha256 TEXT, size_bytes INTEGER, mtime_ns INTEGER, c4 TEXT)

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -206,15 +206,15 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
         if not any(
             record["job_id"] == self.context.job_id for record in offloads.read(self._settings, tag.name)
         ):
-            record: dict[str, Any] = {
-                "job_id": self.context.job_id,
-                "device": tag.name,
-                "destination": self.context.config.get("destination"),
-                "backup": str(self._backup.root),
-                "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "state": state,
-            }
-            offloads.append(self._settings, record)
+            offloads.append(
+                self._settings,
+                tag.name,
+                self.context.job_id,
+                destination=self.context.config.get("destination"),
+                backup=self._backup.root,
+                created_s=time.time(),
+                state=state,
+            )
         if service is not None and state not in ("inactive", "failed", "unknown"):
             tag.stop_capture(service)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,30 @@ def make_job(
         where = "from another machine" if settings.redis_url else "with another node on this machine"
         click.echo(f"job {job.job_id} created; to help {where}: ingest join -j {job.job_id}")
     return job
+
+
+def offload(
+    checked: JobConfig,
+    settings: Settings,
+    processes: int | None,
+    *,
+    as_json: bool,
+    yes: bool,
+    begun: Callable[[Job], None] = lambda job: None,
+) -> tuple[Job, int]:
+    """Make a job of the config of an offload, and work on it; the job, and the exit code.
+
+    Args:
+        processes: of this node; None for the machine's default.
+        begun: is told the job as soon as there is one.
+
+    Raises:
+        IngestError: see :func:`make_job` and :func:`ingest.cli.work.work`.
+    """
+    with NodeProcess(settings, processes) as node:
+        job = make_job(checked, settings, node, as_json=as_json, yes=yes)
+        begun(job)
+        return job, work(job, node, make_screen(as_json))
 
 
 def show_plan(config: JobConfig, settings: Settings, as_json: bool) -> int:

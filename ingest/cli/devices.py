@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ingest.cli.options import load_settings
+from ingest.cli.options import load_settings, set_option
 from ingest.cli.output import note, plural, printable
 from ingest.config import Destination
 from ingest.config.load import destination_url, parse_model, set_value
@@ -17,14 +17,6 @@ from ingest.device_list import DeviceList, FileDeviceList, device_list
 from ingest.errors import ConfigError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-set_option = click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="a.b=c",
-    help="Set one value of the config, such as destination.endpoint_url. May be repeated.",
-)
 
 
 def list_options(function: Function) -> Function:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ import click
 
 from ingest import offloads
 from ingest.card_check import CardCheck, check_card
-from ingest.cli.creating import make_job, show_plan
-from ingest.cli.devices import destination_of, set_option
-from ingest.cli.node_process import NodeProcess
-from ingest.cli.options import join_options, load_settings
+from ingest.cli.creating import offload, show_plan
+from ingest.cli.devices import destination_of
+from ingest.cli.options import load_settings, offload_options
 from ingest.cli.output import emit_json, human_bytes, note, plural, printable
-from ingest.cli.screens import make_screen
-from ingest.cli.work import work
 from ingest.config import Settings
 from ingest.config.load import destination_url
 from ingest.creation import check
@@ -56,10 +52,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9 ._-]")
 )
 @click.option("--bagit", is_flag=True, help="Make the stored folder a bag (BagIt), with its files in data/.")
 @click.option("--read-back", is_flag=True, help="Verify by reading everything back from the destination.")
-@set_option
-@join_options
-@click.option("--dry-run", is_flag=True, help="List files and keys; store nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@offload_options
 def command(
     path: Path,
     device: str | None,
@@ -97,10 +90,11 @@ def command(
     checked = check(raw, Path.cwd(), settings)
     if dry_run:
         return show_plan(checked, settings, as_json)
-    with NodeProcess(settings, processes) as node:
-        job = make_job(checked, settings, node, as_json=as_json, yes=yes)
+
+    def begun(job: Job) -> None:
         _record(job, devices, backup, settings)
-        code = work(job, node, make_screen(as_json))
+
+    job, code = offload(checked, settings, processes, as_json=as_json, yes=yes, begun=begun)
     return _say_whether_safe(job, code, backup is not None, read_back=read_back, as_json=as_json)
 
 
@@ -155,14 +149,11 @@ def _record(job: Job, devices: Sequence[str], backup: Path | None, settings: Set
     for device in devices:
         offloads.append(
             settings,
-            {
-                "job_id": job.job_id,
-                "device": device,
-                "destination": job.config.destination.model_dump(mode="json"),
-                "backup": str(backup.absolute()) if backup is not None else None,
-                "created_at": f"{datetime.fromtimestamp(job.record.created_s, UTC):%Y-%m-%dT%H:%M:%SZ}",
-                "state": None,
-            },
+            device,
+            job.job_id,
+            destination=job.config.destination.model_dump(mode="json"),
+            backup=backup.absolute() if backup is not None else None,
+            created_s=job.record.created_s,
         )
 
 

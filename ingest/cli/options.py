@@ -15,6 +15,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 job_option = click.option("-j", "--job", "job_id", required=True, metavar="ID", help="The job's ID.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+set_option = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="a.b=c",
+    help="Set one value of the config, such as destination.endpoint_url. May be repeated.",
+)
 
 
 def load_settings() -> Settings:
@@ -55,6 +62,18 @@ def join_options(function: Function) -> Function:
             type=click.IntRange(1, 1024),
             help="Processes of this node. Default: INGEST_PROCESSES, or one a core.",
         ),
+    ):
+        function = decorate(function)
+    return function
+
+
+def offload_options(function: Function) -> Function:
+    """The options of every command that offloads a device: it makes a config, and a job of it."""
+    for decorate in (
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="List files and keys; store nothing."),
+        join_options,
+        set_option,
     ):
         function = decorate(function)
     return function

@@ -9,13 +9,10 @@ from typing import Any
 import click
 
 from ingest import offloads
-from ingest.cli.creating import make_job, show_plan
-from ingest.cli.node_process import NodeProcess
-from ingest.cli.options import join_options
+from ingest.cli.creating import offload, show_plan
+from ingest.cli.options import offload_options
 from ingest.cli.output import note
-from ingest.cli.screens import make_screen
 from ingest.cli.tag_args import scan_of, tag_options
-from ingest.cli.work import work
 from ingest.config import JobConfig, Settings
 from ingest.config.load import destination_url, set_value
 from ingest.creation import check
@@ -40,16 +37,7 @@ AS_IT_IS_KEY = "raw/{ingest_date}/{device}/{path}"
 @click.option("--no-convert", is_flag=True, help="Store every file as it is.")
 @click.option("--restart-capture", is_flag=True, help="Start the capture services again when all is stored.")
 @tag_options
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="a.b=c",
-    help="Set one value of the config, such as destination.endpoint_url. May be repeated.",
-)
-@join_options
-@click.option("--dry-run", is_flag=True, help="List files and keys; store nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@offload_options
 def command(
     tags: Sequence[str],
     all_tags: bool,
@@ -89,9 +77,7 @@ def command(
     checked = check(config, Path.cwd(), settings)
     if dry_run:
         return show_plan(checked, settings, as_json)
-    with NodeProcess(settings, processes) as node:
-        job = make_job(checked, settings, node, as_json=as_json, yes=yes)
-        code = work(job, node, make_screen(as_json))
+    job, code = offload(checked, settings, processes, as_json=as_json, yes=yes)
     if code == 0:
         _say_end(job, named, settings)
         if restart_capture:

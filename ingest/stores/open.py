@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.config import Destination, UploadConfig
+from ingest.config import Destination, UploadConfig, local_folder
 from ingest.errors import ConfigError
 from ingest.stores.base import Capabilities, Store
 from ingest.stores.local import LocalStore
@@ -28,10 +27,10 @@ def open_store(
         ConfigError: the URL cannot be used, or an S3 region is neither given nor known.
         StoreRefused: there are no credentials.
     """
-    scheme, _, rest = destination.url.partition("://")
-    if scheme == "file":
-        root = Path(rest.removeprefix("localhost"))
+    root = local_folder(destination.url)
+    if root is not None:
         return LocalStore(destination.url, root, checksum=destination.checksum, capabilities=capabilities)
+    scheme, _, rest = destination.url.partition("://")
     bucket, _, prefix = rest.partition("/")
     if (prefix and not _BAD_SEGMENTS.isdisjoint(prefix.split("/"))) or not prefix.isprintable():
         raise ConfigError(

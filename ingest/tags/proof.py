@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ingest.config import local_folder
 from ingest.conversions import CONVERSIONS
 from ingest.digests import hashed, hashed_on_disk
 from ingest.errors import ItemError, ObjectMissing, SourceUnreadable
@@ -215,9 +216,10 @@ def _state(path: Path) -> tuple[int, ...]:
 
 def _are_two(backup: Path, bucket: Store, row: Row) -> None:
     """Refuse a backup copy that is the object itself, where the destination is a folder."""
-    if not bucket.url.startswith("file://"):
+    folder = local_folder(bucket.url)
+    if folder is None:
         return
-    stored = Path(bucket.url.removeprefix("file://").removeprefix("localhost"), row.key)
+    stored = folder / row.key
     if stored.exists() and stored.samefile(backup):
         raise _No(f"its backup copy {backup} is the stored object itself: there is no second copy")
 
