@@ -31,7 +31,7 @@ chaos: ## trials of faults for DURATION_S seconds, drawn by SEED; reports in cha
 	PYTHONPATH=. $(VENV)/bin/python -P -m tests.chaos run --duration-s $(DURATION_S) --seed $(SEED)
 
 hydrophone-day: ## a synthetic day of a hydrophone through the example job; needs nginx, chromium and 30 GB below TMPDIR
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python benchmarks/hydrophone_day.py
+	PYTHONPATH="$(CURDIR)" PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python benchmarks/hydrophone_day.py
 
 sftp: ## a large file over SFTP beside scp; needs OpenSSH's sshd and 4 GB below TMPDIR
 	PYTHONPATH="$(CURDIR)" $(VENV)/bin/python benchmarks/sftp.py

@@ -1,6 +1,7 @@
 """A whole day of one hydrophone, synthetic, through the example job: what it takes, and whether its gallery opens.
 
-    python benchmarks/hydrophone_day.py [--files 288] [--distinct 8] [--to folder|s3] [--folder DIR] [--json FILE]
+    PYTHONPATH=. python benchmarks/hydrophone_day.py [--files 288] [--distinct 8] [--to folder|s3] [--folder DIR]
+        [--json FILE]
 
 Files of 5 minutes at 64 kHz, in STEIM2, as OOI has them, lie on an nginx of its own, laid out as its raw-data server
 is; `ingest create config/examples/hydrophone.json` takes them from there. A few files are made, of noise with sweeps
@@ -12,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,8 +35,6 @@ from harness import (
     become_reaper,
     busy_s,
     clean_env,
-    end,
-    free_port,
     machine,
     measure,
     serving,
@@ -46,6 +42,8 @@ from harness import (
 )
 from playwright.sync_api import sync_playwright
 from spectrogram import sea, write_mseed
+
+from tests.web_servers import nginx_index
 
 INGEST = str(Path(sys.executable).with_name("ingest"))
 EXAMPLE = Path(__file__).parent.parent / "config" / "examples" / "hydrophone.json"
@@ -55,26 +53,6 @@ FILE_S = 300
 RECORD_BYTES = 4096
 SEGMENTS = """async () => (await Promise.all([...Gallery.hours.keys()].map(Gallery.segmentsOf)))
     .flat().filter(({ picture, clip }) => picture && clip).length"""
-NGINX = """\
-daemon off;
-pid {state}/nginx.pid;
-error_log {state}/error.log warn;
-worker_processes 1;
-{user}
-events {{ worker_connections 256; }}
-http {{
-    types {{ text/html html; }}
-    default_type application/octet-stream;
-    access_log off;
-    sendfile on;
-    client_body_temp_path {state}/body;
-    proxy_temp_path {state}/proxy;
-    fastcgi_temp_path {state}/fastcgi;
-    uwsgi_temp_path {state}/uwsgi;
-    scgi_temp_path {state}/scgi;
-    server {{ listen 127.0.0.1:{port}; root {root}; autoindex on; }}
-}}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,34 +121,6 @@ def _shift(records: Any, minutes: int) -> None:
     records[:, 24], records[:, 25] = total // 60, total % 60
 
 
-@contextmanager
-def serving_files(root: Path, state: Path) -> Iterator[str]:
-    """nginx's directory pages over a folder; the address."""
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        raise RuntimeError("there is no nginx on PATH; Debian's package is `nginx`")
-    state.mkdir()
-    port, user = free_port(), "user root;" if os.geteuid() == 0 else ""
-    (state / "nginx.conf").write_text(NGINX.format(state=state, root=root, port=port, user=user))
-    process = subprocess.Popen([program, "-e", str(state / "error.log"), "-c", str(state / "nginx.conf")])
-    try:
-        _await(process, f"http://127.0.0.1:{port}/")
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        end(process)
-
-
-def _await(process: subprocess.Popen[bytes], url: str, within_s: float = 10.0) -> None:
-    until_s = time.monotonic() + within_s
-    while time.monotonic() < until_s and process.poll() is None:
-        try:
-            with urlopen(url):
-                return
-        except URLError:
-            time.sleep(0.05)
-    raise RuntimeError("nginx does not answer")
-
-
 def run(files: int, distinct: int, to: str, folder: Path | None, screenshot: Path | None = None) -> Day:
     """The trial.
 
@@ -181,7 +131,7 @@ def run(files: int, distinct: int, to: str, folder: Path | None, screenshot: Pat
     with ExitStack() as stack:
         root = Path(stack.enter_context(TemporaryDirectory(prefix="ingest-day-", dir=folder)))
         sizes = make_day(root / "web" / FOLDER, files, distinct)
-        url = stack.enter_context(serving_files(root / "web", root / "nginx"))
+        url = stack.enter_context(nginx_index(root)).url
         stored, more = root / "stored", clean_env()
         command = [INGEST, "create", str(EXAMPLE), "--yes", "--json", "--set"]
         command += [f"path_processor.params.base_url={url}"]

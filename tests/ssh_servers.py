@@ -23,6 +23,7 @@ from ingest.ssh.connection import Address, Connection, Login, connect
 from ingest.ssh.known_hosts import KnownHosts
 from tests.chaos.tcp_proxy import Loop
 from tests.needs import require
+from tests.s3_servers import free_port
 
 TAG = "wt-a1b2c3d4"
 USER, PASSWORD = "pi", "for-tests-only"
@@ -80,6 +81,12 @@ class SimulatedTag:
     def vanish(self) -> None:
         """Be out of reach from now on; what is open breaks."""
         self.loop.do(self._close())
+
+    def take_login_of(self, other: SimulatedTag) -> None:
+        """Let in who may log in to another tag."""
+        self.user_key.write_bytes(other.user_key.read_bytes())
+        self.vanish()
+        self.start()
 
     async def _listen(self) -> Any:
         public = asyncssh.read_private_key(self.user_key).export_public_key()
@@ -229,7 +236,7 @@ class OpenSsh:
         self.folder = folder
         self.name = name
         self.user_key = folder / "user_key"
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data").mkdir()
@@ -314,12 +321,6 @@ MaxStartups 100
     def connect(self, known_hosts: KnownHosts) -> Connection:
         """A connection to it."""
         return connect(self.name, [self.address], self.login(), known_hosts)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture

@@ -54,6 +54,11 @@ def login_options(tag: SimulatedTag | OpenSsh) -> tuple[str, ...]:
     return ("--user", tag.login().user, "--key-file", str(tag.user_key))
 
 
+def offload_of(tag: SimulatedTag | OpenSsh, *more: str) -> list[str]:
+    """The command that offloads a tag without asking."""
+    return ["tags", "offload", f"{tag.name}={tag.address}", *login_options(tag), *more, "--yes"]
+
+
 def to_s3(destination: dict[str, str]) -> list[str]:
     sets = [("--set", f"destination.{name}={value}") for name, value in destination.items() if name != "url"]
     return ["--to", destination["url"], *(word for pair in sets for word in pair)]
@@ -95,15 +100,8 @@ def test_a_tag_is_listed_and_offloaded_to_s3_and_every_byte_accounted_for(
             "trouble": None,
         }
     offload = [
-        *(
-            "tags",
-            "offload",
-            f"{TAG}={tag.address}",
-            *login_options(tag),
-            *to_s3(destination),
-            "--no-convert",
-        ),
-        *("--backup", str(backup), "--yes", "-p", "2", "--restart-capture"),
+        *offload_of(tag, *to_s3(destination), "--no-convert", "--backup", str(backup), "-p", "2"),
+        "--restart-capture",
         *(() if server == "tag" else ("--set", f"path_processor.params.root_dir={tag.data}")),
     ]
     done = run(*offload)
@@ -144,17 +142,7 @@ def test_raw_audio_is_converted_by_what_the_tag_says_of_it(
     write_config(tag.data / "dive")
     write_info(tag.data / "dive")
     stored = tmp_path / "stored"
-    done = run(
-        "tags",
-        "offload",
-        f"{TAG}={tag.address}",
-        *login_options(tag),
-        "--to",
-        str(stored),
-        "--yes",
-        "-p",
-        "1",
-    )
+    done = run(*offload_of(tag, "--to", str(stored), "-p", "1"))
     assert done.returncode == 0, done.stderr
     job = last_job()
     below = stored / "raw" / job.context.date / TAG / "dive"
@@ -244,18 +232,9 @@ def test_the_laptops_disk_is_full_and_the_job_waits_until_there_is_room(
     other = small_disk / "other"
     other.write_bytes(b"\0" * (BIG_MIB * 3 // 4 * MIB))
     stored = tmp_path / "stored"
-    offload = [
-        *(
-            "tags",
-            "offload",
-            f"{TAG}={tag.address}",
-            *login_options(tag),
-            "--to",
-            str(stored),
-            "--no-convert",
-        ),
-        *("--backup", str(small_disk / "backup"), "--yes", "-p", "1", "--json"),
-    ]
+    offload = offload_of(
+        tag, "--to", str(stored), "--no-convert", "--backup", str(small_disk / "backup"), "-p", "1", "--json"
+    )
     with Command(*offload) as command:
         in_hand = command.wait_for(
             lambda event: (
@@ -309,9 +288,7 @@ def test_two_tags_are_found_and_one_that_is_away_keeps_nobody_waiting(
     tag: SimulatedTag, redis_url: str, tmp_path: Path
 ) -> None:
     with simulated_tag(tmp_path / "other", "wt-e5f6a7b8") as other:
-        other.user_key.write_bytes(tag.user_key.read_bytes())
-        other.vanish()
-        other.start()
+        other.take_login_of(tag)
         files = {TAG: fill(tag.data), "wt-e5f6a7b8": fill(other.data)}
         tag.breaks_at_bytes = 100_000
         stored = tmp_path / "stored"

@@ -13,11 +13,9 @@ import pytest
 from ingest.errors import ConfigError, IngestError
 from ingest.ledger import State
 from ingest.manifest import read_manifest
-from tests.s3_servers import S3Server, use_credentials
+from tests.plugins.conftest import Place
 from tests.stores.helpers import put
 from tests.whole_jobs import do, done, download, job_of
-
-Place = Callable[..., dict[str, Any]]
 
 ODD_NAMES = (
     "a b",
@@ -33,23 +31,6 @@ ODD_NAMES = (
     "-",
     "日本",
 )
-
-
-@pytest.fixture(params=["folder", "rclone"])
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Place:
-    """From a key template, and more, to a destination in this test's bucket."""
-    if request.param == "folder":
-        return lambda key, **more: {"url": f"file://{tmp_path}/bucket", "key": key, **more}
-    server: S3Server = request.getfixturevalue("rclone_s3")
-    use_credentials(monkeypatch, server)
-    common = {
-        "url": f"s3://{server.make_bucket()}/run",
-        "endpoint_url": server.endpoint_url,
-        "region": "us-east-1",
-    }
-    return lambda key, **more: {**common, "key": key, **more}
 
 
 def bag(**params: Any) -> list[dict[str, Any]]:

@@ -129,9 +129,7 @@ def test_of_two_tags_one_away_is_no_trouble_to_the_other(
     tag: SimulatedTag, backup: Path, tmp_path: Path
 ) -> None:
     with simulated_tag(tmp_path / "other", "wt-e5f6a7b8") as other:
-        other.user_key.write_bytes(tag.user_key.read_bytes())
-        other.vanish()
-        other.start()
+        other.take_login_of(tag)
         put(tag.data, "a", b"1")
         put(other.data, "a", b"2")
         processor = whale_tag(backup, tag, other)
