@@ -20,7 +20,7 @@ from ingest.errors import (
     StoreError,
 )
 from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store, Transfer
-from tests.stores.conftest import OpenStore
+from tests.stores.conftest import KINDS, OpenStore
 from tests.stores.helpers import MIB, UPLOAD, Records, keys, large_file, meta_of, put
 
 KEYS = [
@@ -251,6 +251,7 @@ def test_a_forced_checksum_is_used(destination: Destination, open_this: OpenStor
     store.close()
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "file"], indirect=True)
 def test_a_wrong_hash_is_refused_when_read_back(destination: Destination, open_this: OpenStore) -> None:
     store = open_this(destination.model_copy(update={"checksum": "read_back"}), UPLOAD)
     store.probe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from ingest.config import Destination
 from ingest.errors import (
+    ChecksumMismatch,
     KeyConflict,
     KeyInvalid,
     ObjectExists,
@@ -20,6 +22,7 @@ from ingest.errors import (
     StoreRefused,
 )
 from ingest.stores.base import Store
+from ingest.stores.local import LocalStore
 from tests.needs import require
 from tests.stores.helpers import MIB, keys, large_file, meta_of, probed, put
 
@@ -40,6 +43,34 @@ def test_objects_are_plain_files(local: Store, root: Path) -> None:
     put(local, "a/b c/d%20.txt", b"1")
     assert (root / "a/b c/d%20.txt").read_bytes() == b"1"
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["d%20.txt"]
+
+
+@pytest.fixture
+def garbling_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that changes the last byte of what is written to it."""
+    fsync = os.fsync
+
+    def garble(descriptor: int) -> None:
+        fsync(descriptor)
+        size_bytes = os.fstat(descriptor).st_size
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and size_bytes:
+            last = os.pread(descriptor, 1, size_bytes - 1)
+            os.pwrite(descriptor, bytes((last[0] ^ 1,)), size_bytes - 1)
+
+    monkeypatch.setattr(os, "fsync", garble)
+
+
+@pytest.mark.usefixtures("garbling_disk")
+@pytest.mark.parametrize("size_bytes", [1, 3 * MIB + 1])
+def test_what_a_disk_garbles_gets_no_name(root: Path, tmp_path: Path, size_bytes: int) -> None:
+    root.mkdir()
+    store = LocalStore(f"file://{root}", root)
+    path, body = large_file(tmp_path, size_bytes)
+    with pytest.raises(ChecksumMismatch, match="reads back as other bytes"):
+        store.put("a/b", body, meta_of(body))
+    with pytest.raises(ChecksumMismatch, match="reads back as other bytes"):
+        store.put_file("a/c", path, meta_of(body))
+    assert not [found for found in root.rglob("*") if found.is_file()]
 
 
 def test_a_file_where_a_folder_is_needed_is_the_items_conflict(local: Store, root: Path) -> None:
