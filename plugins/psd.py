@@ -17,7 +17,7 @@ from ingest.errors import SourceUnreadable
 WindowName = Literal["hann", "hamming", "blackman", "blackmanharris", "boxcar"]
 WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 LEAST_WINDOW_SAMPLES = 8
-_BLOCK_SAMPLES = 1 << 16  # a block's frames and spectra lie in the processor's second cache
+_BLOCK_SAMPLES = 1 << 17  # a block's frames and spectra lie in the processor's second cache
 
 Floats = NDArray[np.float32]
 Samples = NDArray[Any]

@@ -1,12 +1,17 @@
-"""How much memory there is: the machine's, or its container's, whichever is less."""
+"""How much memory there is, the machine's or its container's, whichever is less; and how a process keeps its own."""
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
+KEPT_BYTES = 128 << 20
+_FROM_HEAP_BYTES = 32 << 20  # the most that glibc takes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def memory() -> tuple[int, int]:
@@ -31,3 +36,15 @@ def container_memory(folder: Path) -> tuple[int, int] | None:
     # What the kernel keeps of files that were read is given up as soon as memory is wanted.
     used_bytes = taken_bytes - int(facts.get("inactive_file", 0))
     return int(limit), max(0, int(limit) - used_bytes)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep up to ``KEPT_BYTES`` that it has freed, for what it needs next.
+
+    A body of some MiB is otherwise given back to the system when it is stored, and the next one's pages are each
+    fetched, and cleared, anew. See mallopt(3); where the C library is not glibc nothing happens.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _FROM_HEAP_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

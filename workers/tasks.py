@@ -31,6 +31,7 @@ from ingest.workers.batch import Batch, Kit, do_batch
 from ingest.workers.guard import be_guarded
 from ingest.workers.hands import Hands
 from ingest.workers.kit import kit_for
+from ingest.workers.memory import keep_freed_memory
 from ingest.workers.patience import patiently
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def register_task(app: Celery, job_id: str, node: str, settings: Settings, hands
 
     def on_fork(**_: Any) -> None:
         be_guarded()
+        keep_freed_memory()
         try:
             kit()
         except IngestError as error:
