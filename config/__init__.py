@@ -1,19 +1,26 @@
-"""What people write: the job config, the settings of a machine, and the template for keys."""
+"""What people write: the job config, the settings of a machine, and the template for keys.
 
-from ingest.config.job import (
-    MARKERS_FOLDER,
-    Destination,
-    FilesJob,
-    JobConfig,
-    ProcessorConfig,
-    QueueConfig,
-    TilesJob,
-    UploadConfig,
-    local_folder,
-)
-from ingest.config.key_template import KeyTemplate, checked_key
-from ingest.config.load import load_config, load_job_config, parse_config, parse_model
-from ingest.config.settings import Settings
+Each is loaded when it is first used: a command starts its node with the settings alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingest.config.job import (
+        MARKERS_FOLDER,
+        Destination,
+        FilesJob,
+        JobConfig,
+        ProcessorConfig,
+        QueueConfig,
+        TilesJob,
+        UploadConfig,
+        local_folder,
+    )
+    from ingest.config.key_template import KeyTemplate, checked_key
+    from ingest.config.load import load_config, load_job_config, parse_config, parse_model
+    from ingest.config.settings import Settings
 
 __all__ = [
     "MARKERS_FOLDER",
@@ -33,3 +40,13 @@ __all__ = [
     "parse_config",
     "parse_model",
 ]
+
+_MODULES = ("settings", "key_template", "job", "load")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in map(import_module, (f"{__name__}.{module}" for module in _MODULES)):
+            if name in module.__dict__:
+                return module.__dict__[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

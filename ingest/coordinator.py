@@ -40,6 +40,8 @@ class Coordinator:
         self._on_duty = False
         self._looked_s = 0.0
         self._missing: set[int] = set()
+        self.all_committed_s: float | None = None
+        """When this node saw that every batch was committed, on its steady clock; None where another did."""
         self.redis_trouble = ""
         """Why the duty waits for Redis, such as one that takes no writes, or ""."""
         self._trouble: IngestError | None = None
@@ -152,6 +154,7 @@ class Coordinator:
         return False
 
     def _finish(self) -> None:
+        self.all_committed_s = self.all_committed_s or time.monotonic()
         if self._job.record.manual_complete:
             self._job.ledger.finish(State.UPLOADED)
         else:

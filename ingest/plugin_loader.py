@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +16,8 @@ from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
 from ingest.config import FilesJob, JobConfig, KeyTemplate, ProcessorConfig, Settings, parse_model
 from ingest.errors import PluginError, did_you_mean
 from ingest.processors import Finisher, JobContext, Params, PathProcessor, TileProcessor
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["path", "tile", "finisher"]
 KIND_WORDS: dict[Kind, str] = {"path": "path processor", "tile": "tile processor", "finisher": "finisher"}
@@ -23,6 +27,7 @@ _GROUPS: dict[Kind, str] = {
     "tile": "ingest.tile_processors",
     "finisher": "ingest.finishers",
 }
+_OURS = "ingest.plugins"
 
 
 class Processors(NamedTuple):
@@ -37,9 +42,30 @@ class Processors(NamedTuple):
         self.tile.close()
 
 
+@cache
+def _entry_points() -> EntryPoints:
+    """Those of all that is installed: to look through it takes a while."""
+    return entry_points()
+
+
 def installed(kind: Kind) -> dict[str, EntryPoint]:
-    """The installed plugins of a kind, by name."""
-    return {point.name: point for point in entry_points(group=_GROUPS[kind])}
+    """The installed plugins of a kind, by name, as they were when a process first asked."""
+    return {point.name: point for point in _entry_points().select(group=_GROUPS[kind])}
+
+
+def import_ours(config: JobConfig) -> None:
+    """Import a job's processors that come with Ingest, once for all processes that will be forked.
+
+    Those of others may start threads when they are imported, which no fork copies: each process imports them. What
+    cannot be imported here is left to them too, who say so.
+    """
+    for kind, processor in (("path", config.path_processor), ("tile", config.tile_processor)):
+        point = installed(kind).get(processor.class_)
+        if point is not None and point.module.startswith(f"{_OURS}."):
+            try:
+                point.load()
+            except Exception as error:  # noqa: BLE001 - whatever a module raises
+                log.debug("%s is left to the processes: %s", processor.class_, error)
 
 
 def load_class(kind: Kind, name: str, settings: Settings, place: str | None = None) -> type[Any]:

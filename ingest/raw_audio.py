@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from ingest.errors import SourceUnreadable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ByteOrder = Literal["big", "little"]
 BLOCK_BYTES = 1 << 20
@@ -102,6 +102,7 @@ def decode_flac(flac: Path) -> Iterator[bytes]:
     Raises:
         SourceUnreadable: it is no FLAC, is corrupt, or was not made by :func:`encode_flac`.
     """
+    import numpy as np
     import soundfile
 
     try:
@@ -129,6 +130,8 @@ def decode_flac(flac: Path) -> Iterator[bytes]:
 
 def _to_samples(block: bytes, form: RawFormat) -> NDArray[Any]:
     """Samples of shape (frames, channels), as soundfile takes them: 24 bits are the upper ones of 32."""
+    import numpy as np
+
     if form.bits == 16:
         order = ">i2" if form.byte_order == "big" else "<i2"
         return np.frombuffer(block, order).astype(np.int16).reshape(-1, form.channels)
@@ -140,6 +143,8 @@ def _to_samples(block: bytes, form: RawFormat) -> NDArray[Any]:
 
 def _to_bytes(samples: NDArray[Any], form: RawFormat) -> bytes:
     """What :func:`_to_samples` made these samples of."""
+    import numpy as np
+
     if form.bits == 16:
         return samples.astype(">i2" if form.byte_order == "big" else "<i2").tobytes()
     first, order = (0, ">i4") if form.byte_order == "big" else (1, "<i4")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class TestInstalled:
     ) -> None:
         monkeypatch.syspath_prepend(str(plugins))
         broken = EntryPoint("seismic", f"{module}:Paths", "ingest.path_processors")
-        monkeypatch.setattr(plugin_loader, "entry_points", lambda group: [broken])
+        monkeypatch.setattr(plugin_loader, "_entry_points", lambda: EntryPoints([broken]))
 
         error = refused("path", "seismic")
 

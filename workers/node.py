@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +28,7 @@ from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
 from ingest.node_name import new_node_name
+from ingest.plugin_loader import import_ours
 from ingest.presence import STOP_WITHIN_S, Presence
 from ingest.queue import make_app
 from ingest.version import __version__
@@ -39,7 +41,17 @@ from ingest.workers.tasks import register_task
 
 log = logging.getLogger(__name__)
 
-LOADED_LATE = ("celery.worker", "celery.concurrency.prefork", "celery.worker.consumer", "ingest.stores.s3")
+LOADED_LATE = (
+    "celery.worker",
+    "celery.concurrency.prefork",
+    "celery.worker.consumer",
+    "celery.loaders.app",
+    "celery.events.dispatcher",
+    "billiard.synchronize",
+    "billiard.popen_fork",
+    "cffi.cparser",  # of billiard, which lets each process end with its node
+    "ingest.stores.s3",
+)
 """What is imported when it is first used, and would be by every process anew."""
 
 
@@ -52,6 +64,7 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     threading.Thread(target=_stop_when_left_alone, name="stdin", daemon=True).start()
     job = patiently(lambda: Job(job_id, settings), settings.redis_patience_s)
     lease_s = job.config.queue.lease_s
+    import_ours(job.config)
     app = make_app(job.ledger.url, job_id, lease_s)
     hands = Hands()
     register_task(app, job_id, node, settings, hands)
@@ -112,7 +125,8 @@ def _stop_when_left_alone() -> None:
 def _prepare() -> None:
     """Import what a node's processes need, once for them all, before they are forked."""
     for module in LOADED_LATE:
-        import_module(module)
+        with suppress(ImportError):  # another version of a library may not have it; who needs it says so
+            import_module(module)
 
 
 def _await_job(settings: Settings) -> tuple[str, Settings]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ingest.cli.frame import CommandSpec, LazyGroup
 from ingest.version import __version__
+
+# It would look through all that is installed for plugins of its own, which takes longer than to check a config.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 RUN, LOOK, HELP = "Run a job", "Look at jobs", "Help yourself"
 

@@ -11,7 +11,6 @@ import click
 
 from ingest.cli.node_process import NodeProcess
 from ingest.cli.options import config_options, join_options, load_settings
-from ingest.config.load import load_job_config
 
 
 @click.command("create")
@@ -48,11 +47,11 @@ def command(
       ingest create config.json --detach        # then on any machines: ingest join -j ID
     """
     settings = load_settings()
-    raw, base_dir = load_job_config(config, to, sets), config.absolute().parent
+    how = (settings, config, to, sets, as_json, manual_complete, dry_run, yes)
     if dry_run or detach:
-        return _create(raw, base_dir, settings, None, as_json, manual_complete, dry_run, yes)
+        return _create(None, *how)
     with NodeProcess(settings, processes) as node:  # loads while this process loads, checks and lists
-        return _create(raw, base_dir, settings, node, as_json, manual_complete, dry_run, yes)
+        return _create(node, *how)
 
 
 def _create(*how: Any) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,7 +13,7 @@ from ingest.cli.node_process import NodeProcess
 from ingest.cli.output import emit_json, human_bytes, human_duration, note, plural, printable
 from ingest.cli.screens import make_screen
 from ingest.cli.work import work
-from ingest.config import JobConfig, Settings
+from ingest.config import JobConfig, Settings, load_job_config
 from ingest.coordinator import Coordinator
 from ingest.creation import check, create_checked, probe
 from ingest.errors import ConfigError
@@ -23,33 +22,36 @@ from ingest.ledger import State
 from ingest.preview import Preview, Previewer
 
 LOOK_WITHIN_S = 3.0
-GLANCE_S = 0.1
+GLANCE_S = 0.03
 """As long as that is looked where nobody is asked, and no two items can have one key."""
 WORTH_ESTIMATING_S = 10
 ESTIMATE_BYTES_PER_S = 50 * (1 << 20)
 
 
 def create(
-    raw: Mapping[str, Any],
-    base_dir: Path,
-    settings: Settings,
     node: NodeProcess | None,
+    settings: Settings,
+    config: Path,
+    to: str | None,
+    sets: Sequence[str],
     as_json: bool,
     manual_complete: bool,
     dry_run: bool,
     yes: bool,
 ) -> int:
-    """Make a job of what a config file holds, and work on it; the exit code, as of :func:`ingest.cli.work.work`.
+    """Make a job of a config file, and work on it; the exit code, as of :func:`ingest.cli.work.work`.
 
     Args:
-        raw: what the file holds; its paths are relative to ``base_dir``.
         node: works on it; without one the job is left to others.
+        config: the file.
+        to, sets: what the command line has in place of what the file says.
         dry_run: only say what would be done.
         yes: do not ask.
 
     Raises:
         IngestError: see :func:`ingest.create`.
     """
+    raw, base_dir = load_job_config(config, to, sets), config.absolute().parent
     checked = check(raw, base_dir, settings)
     if dry_run:
         return show_plan(checked, settings, as_json)

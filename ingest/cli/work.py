@@ -84,7 +84,7 @@ def work(job: Job, node: NodeProcess, screen: Screen) -> int:
                 status = _watch(job, node, coordinator, screen, asked)
             if status is None:
                 return _stop_politely(job, node, screen, asked)
-            _see_off(node, status)
+            _see_off(node, status, coordinator.all_committed_s)
             screen.end(status)
             return status.exit_code
         finally:
@@ -128,13 +128,14 @@ def _remark_on_clock(job: Job, screen: Screen) -> None:
             screen.remark(trouble)
 
 
-def _see_off(node: NodeProcess, status: Status) -> None:
+def _see_off(node: NodeProcess, status: Status, all_committed_s: float | None) -> None:
     """Let the node of a job that was cut off let go of what it has in hand; otherwise it has events to send at most."""
     if status.state in (State.CANCELLING, State.CANCELLED, State.EXPIRED):
         node.hurry()
         node.wait(CANCEL_WITHIN_S)
     else:
-        node.wait(LAST_EVENTS_S)
+        idle_s = 0.0 if all_committed_s is None else time.monotonic() - all_committed_s
+        node.wait(max(0.0, LAST_EVENTS_S - idle_s))
 
 
 def _stop_politely(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> int:
