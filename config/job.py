@@ -243,7 +243,12 @@ class Destination(Strict):
 class UploadConfig(Strict):
     """How hard each process of a node works."""
 
-    threads: int = Field(default=32, ge=1, le=512, description="Uploads at once, in each process.")
+    threads: int = Field(
+        default=32,
+        ge=1,
+        le=512,
+        description="Uploads at once, in each process, at most; small ones to a quick store have fewer.",
+    )
     bytes_in_flight: int = Field(
         default=256 * MIB, ge=MIB, description="Bytes held in memory by uploads under way, in each process."
     )

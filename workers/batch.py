@@ -36,6 +36,7 @@ from ingest.processors import Source, Upload
 from ingest.stores.base import ObjectInfo
 from ingest.workers.existing import found_by_listing
 from ingest.workers.hands import ProcessorTime
+from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
 from ingest.workers.sending import Sending, Sent
@@ -64,7 +65,7 @@ class Kit:
     uploader: Uploader
     executor: Executor
     watch: Watch
-    threads: int
+    pace: Pace
     bytes_in_flight: int
     list_existing: bool
     processor_time: ProcessorTime = field(default_factory=ProcessorTime)
@@ -124,7 +125,7 @@ class _Run:
         self._existing = self._list_existing()
         self._unchanged = Unchanged(kit.uploader)
         self._sending = Sending(
-            kit.uploader.store, kit.executor, kit.threads, kit.bytes_in_flight, kit.watch.check
+            kit.uploader.store, kit.executor, kit.pace, kit.bytes_in_flight, kit.watch.check
         )
 
     def _list_existing(self) -> Mapping[str, ObjectInfo]:
@@ -145,13 +146,13 @@ class _Run:
         return key
 
     def run(self) -> BatchResult:
-        most, then = (1, 0) if self._alone else (2 * self._kit.threads, self._kit.threads)
+        pace = self._kit.pace
         try:
             for index, item in enumerate(self._batch.items):
                 self._kit.watch.wait_while_paused()
                 self._on_their_way.append(self._begin(index, item))
-                if len(self._on_their_way) >= most:
-                    self._finish_until(then)
+                if self._alone or len(self._on_their_way) >= 2 * pace.threads:
+                    self._finish_until(0 if self._alone else pace.threads)
             self._finish_until(0)
         except BaseException:
             self._give_up()

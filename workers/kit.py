@@ -20,6 +20,7 @@ from ingest.stores.retry import RetryingStore
 from ingest.workers.batch import Kit
 from ingest.workers.dedupe import Dedupe
 from ingest.workers.hands import Hands, ProcessorTime
+from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore, patiently
 from ingest.workers.uploader import Uploader, UploadPolicy
 from ingest.workers.watch import Watch
@@ -104,7 +105,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         uploader=Uploader(patient, policy, watch, records, dedupe),
         executor=ThreadPoolExecutor(config.upload.threads, "upload"),
         watch=watch,
-        threads=config.upload.threads,
+        pace=Pace(config.upload.threads),
         bytes_in_flight=config.upload.bytes_in_flight,
         list_existing=config.destination.on_existing != "overwrite" and not conditional,
         processor_time=ProcessorTime(hands if config.queue.item_timeout_s is not None else None),

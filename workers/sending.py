@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
+from time import perf_counter
 
+from ingest.workers.pace import Pace
 from ingest.workers.uploader import Outcome, Task
 
 
@@ -16,6 +18,7 @@ class Sent:
 
     task: Task | None
     held_bytes: int
+    took_s: float = 0.0
     is_over: bool = False
     outcome: Outcome | None = None
     error: BaseException | None = None
@@ -29,7 +32,7 @@ class Sending:
     Args:
         store: stores an upload; called in the threads.
         executor: has the threads.
-        threads: how many of them pull.
+        pace: says how many of them pull.
         bytes_in_flight: bytes held at once, at most; an upload larger than that passes alone.
         check: called before each upload; raises to interrupt.
     """
@@ -38,19 +41,21 @@ class Sending:
         self,
         store: Callable[[Task], Outcome],
         executor: Executor,
-        threads: int,
+        pace: Pace,
         bytes_in_flight: int,
         check: Callable[[], None],
     ) -> None:
         self._store = store
         self._executor = executor
-        self._threads = threads
+        self._pace = pace
         self._bytes_in_flight = bytes_in_flight
         self._check = check
         self._waiting: SimpleQueue[Sent | None] = SimpleQueue()
         self._over: SimpleQueue[Sent] = SimpleQueue()
-        self._on_their_way = self._held_bytes = self._pulling = 0
+        self._pulling: list[Future[None]] = []
+        self._on_their_way = self._held_bytes = 0
         self._is_given_up = False
+        pace.begin()
 
     def send(self, task: Task) -> Sent:
         """Let a thread store an upload, as soon as there is room for its bytes.
@@ -63,9 +68,8 @@ class Sending:
         self._check()
         while self._held_bytes and self._held_bytes + task.held_bytes > self._bytes_in_flight:
             self._take_back()
-        if self._pulling < self._threads and self._pulling <= self._on_their_way:
-            self._executor.submit(self._pull)
-            self._pulling += 1
+        if len(self._pulling) < self._pace.threads and len(self._pulling) <= self._on_their_way:
+            self._pulling.append(self._executor.submit(self._pull))
         sent = Sent(task, task.held_bytes)
         self._held_bytes += sent.held_bytes
         self._on_their_way += 1
@@ -84,25 +88,31 @@ class Sending:
             self._take_back()
 
     def end(self) -> None:
-        """Let the threads go."""
-        for _ in range(self._pulling):
+        """Let the threads go, and wait until they are free: or the next batch would be given others."""
+        self._pace.end()
+        for _ in self._pulling:
             self._waiting.put(None)
-        self._pulling = 0
+        wait(self._pulling)
+        self._pulling.clear()
 
     def _take_back(self) -> None:
         sent = self._over.get()
         sent.is_over = True
         self._held_bytes -= sent.held_bytes
         self._on_their_way -= 1
+        if sent.outcome is not None and sent.outcome.status == "stored":
+            self._pace.stored(sent.outcome.size_bytes, sent.took_s)
 
     def _pull(self) -> None:
         """Store what waits, until there is no more to come. Runs in each of the threads."""
         while (sent := self._waiting.get()) is not None:
             task, sent.task = sent.task, None  # so that its bytes are let go of when it is over
+            began_s = perf_counter()
             try:
                 if task is not None and not self._is_given_up:
                     sent.outcome = self._store(task)
             except BaseException as error:  # noqa: BLE001 - a panic of obstore's too: whoever asks must not wait for ever
                 sent.error = error
             del task
+            sent.took_s = perf_counter() - began_s
             self._over.put(sent)

@@ -18,6 +18,7 @@ from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer
 from ingest.stores.local import LocalStore
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.batch import Batch, Kit
+from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore
 from ingest.workers.uploader import Uploader, UploadPolicy
 from ingest.workers.watch import Watch
@@ -123,7 +124,7 @@ def bench(
             uploader=Uploader(patient, policy, watch, Records()),
             executor=executor,
             watch=watch,
-            threads=threads,
+            pace=Pace(threads),
             bytes_in_flight=bytes_in_flight,
             list_existing=list_existing,
         )

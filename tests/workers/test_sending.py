@@ -11,6 +11,7 @@ import pytest
 from ingest.errors import Stopped
 from ingest.items import FileItem
 from ingest.processors import Upload
+from ingest.workers.pace import Pace
 from ingest.workers.sending import Sending
 from ingest.workers.uploader import Outcome, Task
 
@@ -35,7 +36,7 @@ def test_all_come_back_with_their_outcome_or_their_error(executor: ThreadPoolExe
             raise ZeroDivisionError(task.key)
         return stored(task)
 
-    sending = Sending(store, executor, 4, 1 << 20, lambda: None)
+    sending = Sending(store, executor, Pace(4), 1 << 20, lambda: None)
     sent = [sending.send(task(str(number))) for number in range(100)]
     for one in reversed(sent):
         sending.wait_for(one)
@@ -53,7 +54,7 @@ def test_what_ends_by_no_exception_comes_back_too(executor: ThreadPoolExecutor) 
     def store(task: Task) -> Outcome:
         raise Panic
 
-    sending = Sending(store, executor, 4, 1 << 20, lambda: None)
+    sending = Sending(store, executor, Pace(4), 1 << 20, lambda: None)
     sent = sending.send(task("a"))
     sending.wait_for(sent)
     sending.end()
@@ -77,7 +78,7 @@ def test_no_more_is_held_than_may_be_and_what_is_larger_passes_alone(executor: T
             held.remove(task.held_bytes)
         return stored(task)
 
-    sending = Sending(store, executor, 4, 100, lambda: None)
+    sending = Sending(store, executor, Pace(4), 100, lambda: None)
     sizes = [30, 60, 1000, 100, 1, 99, 0] * 20
     sent = [sending.send(task(str(number), size)) for number, size in enumerate(sizes)]
     for one in sent:
@@ -95,7 +96,7 @@ def test_what_is_streamed_takes_no_room(executor: ThreadPoolExecutor) -> None:
         assert hold.wait(10)
         return stored(task)
 
-    sending = Sending(store, executor, 4, 10, lambda: None)
+    sending = Sending(store, executor, Pace(4), 10, lambda: None)
     first = sending.send(task("whole", 10))
     second = sending.send(
         task("streamed", 1 << 40, is_streamed=True)
@@ -119,7 +120,7 @@ def test_given_up_what_has_begun_is_waited_for_and_the_rest_never_begins(
         done.append(task.key)
         return stored(task)
 
-    sending = Sending(store, executor, 2, 1 << 20, lambda: None)
+    sending = Sending(store, executor, Pace(2), 1 << 20, lambda: None)
     sent = [sending.send(task(str(number))) for number in range(20)]
     for _ in range(2):
         assert begun.acquire(timeout=10)
@@ -136,7 +137,7 @@ def test_who_is_stopped_sends_nothing(executor: ThreadPoolExecutor) -> None:
     def stop() -> None:
         raise Stopped("now")
 
-    sending = Sending(stored, executor, 2, 10, stop)
+    sending = Sending(stored, executor, Pace(2), 10, stop)
     with pytest.raises(Stopped):
         sending.send(task("x"))
     sending.give_up()
