@@ -8,6 +8,7 @@ nothing; that is :class:`ingest.workers.patience.PatientStore`'s part.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -39,7 +40,7 @@ from ingest.workers.hands import ProcessorTime
 from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
-from ingest.workers.sending import Sending, Sent
+from ingest.workers.sending import GATHER_S, Sending, Sent
 from ingest.workers.unchanged import Unchanged
 from ingest.workers.uploader import Outcome, Uploader
 from ingest.workers.watch import Watch
@@ -82,6 +83,7 @@ class _InHand:
 
     index: int
     item: Item
+    began_s: float = field(default_factory=time.perf_counter)
     source: str = ""
     has_no_source: bool = False
     opened: AbstractContextManager[Path] | None = None
@@ -151,8 +153,10 @@ class _Run:
             for index, item in enumerate(self._batch.items):
                 self._kit.watch.wait_while_paused()
                 self._on_their_way.append(self._begin(index, item))
-                if self._alone or len(self._on_their_way) >= 2 * pace.threads:
-                    self._finish_until(0 if self._alone else pace.threads)
+                if self._alone:
+                    self._finish_until(0)
+                elif len(self._on_their_way) >= 2 * pace.threads and self._has_waited(GATHER_S):
+                    self._finish_until(pace.threads)
             self._finish_until(0)
         except BaseException:
             self._give_up()
@@ -161,6 +165,10 @@ class _Run:
             self._sending.end()
             self._kit.watch.take("")
         return self._result
+
+    def _has_waited(self, seconds: float) -> bool:
+        """Whether the first item on its way began so long ago."""
+        return time.perf_counter() - self._on_their_way[0].began_s > seconds
 
     def _finish_until(self, left: int) -> None:
         """Finish items, the first begun first, until only some are left on their way."""
@@ -201,7 +209,7 @@ class _Run:
 
     def _begin_without_source(self, index: int, item: Item, source: str, error: SourceMissing) -> _InHand:
         """An item that has no source: what its processor makes of that."""
-        hand = _InHand(index, item, source, has_no_source=True)
+        hand = _InHand(index, item, source=source, has_no_source=True)
         try:
             with self._processors_have(hand):
                 uploads = self._kit.processors.tile.without_source(item, error)

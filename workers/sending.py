@@ -1,15 +1,27 @@
-"""A batch's uploads on their way: threads pull them, and one thread takes back what became of them."""
+"""A batch's uploads on their way: threads pull them, and one thread takes back what became of them.
+
+Whoever lets go of the interpreter for an instant, to read a file, say, has it taken by another thread, and waits for it
+again: threads that hand each other small uploads one by one take more time for that than for the uploads. So what is
+made quickly is gathered, and handed over together; and threads say that something is over when there is no more to do,
+or when it took them long.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from time import perf_counter
 
 from ingest.workers.pace import Pace
 from ingest.workers.uploader import Outcome, Task
+
+GATHER_S = 0.01
+"""How long uploads are gathered, where they are made more quickly."""
+LONG_S = 0.002
+"""An upload that took so long is told of at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,10 +62,11 @@ class Sending:
         self._pace = pace
         self._bytes_in_flight = bytes_in_flight
         self._check = check
-        self._waiting: SimpleQueue[Sent | None] = SimpleQueue()
-        self._over: SimpleQueue[Sent] = SimpleQueue()
-        self._pulling: list[Future[None]] = []
-        self._on_their_way = self._held_bytes = 0
+        self._waiting: deque[Sent] = deque()
+        self._over: deque[Sent] = deque()
+        self._news: SimpleQueue[bool] = SimpleQueue()  # True of a thread that has found no more to do
+        self._on_their_way = self._held_bytes = self._pulling = 0
+        self._let_go_s = perf_counter()
         self._is_given_up = False
         pace.begin()
 
@@ -68,12 +81,12 @@ class Sending:
         self._check()
         while self._held_bytes and self._held_bytes + task.held_bytes > self._bytes_in_flight:
             self._take_back()
-        if len(self._pulling) < self._pace.threads and len(self._pulling) <= self._on_their_way:
-            self._pulling.append(self._executor.submit(self._pull))
         sent = Sent(task, task.held_bytes)
         self._held_bytes += sent.held_bytes
         self._on_their_way += 1
-        self._waiting.put(sent)
+        self._waiting.append(sent)
+        if perf_counter() - self._let_go_s > GATHER_S:
+            self._let_go()
         return sent
 
     def wait_for(self, sent: Sent) -> None:
@@ -88,24 +101,43 @@ class Sending:
             self._take_back()
 
     def end(self) -> None:
-        """Let the threads go, and wait until they are free: or the next batch would be given others."""
+        """Wait until the threads are free, or the next batch would be given others. All uploads are over."""
         self._pace.end()
-        for _ in self._pulling:
-            self._waiting.put(None)
-        wait(self._pulling)
-        self._pulling.clear()
+        while self._pulling:
+            self._hear(self._news.get())
+
+    def _let_go(self) -> None:
+        """Let as many threads as it takes have what waits."""
+        while not self._news.empty():
+            self._hear(self._news.get())
+        for _ in range(min(self._pace.threads - self._pulling, len(self._waiting))):
+            self._executor.submit(self._pull)
+            self._pulling += 1
+        self._let_go_s = perf_counter()
 
     def _take_back(self) -> None:
-        sent = self._over.get()
-        sent.is_over = True
-        self._held_bytes -= sent.held_bytes
-        self._on_their_way -= 1
-        if sent.outcome is not None and sent.outcome.status == "stored":
-            self._pace.stored(sent.outcome.size_bytes, sent.took_s)
+        """Take back what is over; wait until something is."""
+        self._let_go()
+        if not self._over:
+            self._hear(self._news.get())
+        while self._over:
+            sent = self._over.popleft()
+            sent.is_over = True
+            self._held_bytes -= sent.held_bytes
+            self._on_their_way -= 1
+            if sent.outcome is not None and sent.outcome.status == "stored":
+                self._pace.stored(sent.outcome.size_bytes, sent.took_s)
+
+    def _hear(self, is_free: bool) -> None:
+        self._pulling -= is_free
 
     def _pull(self) -> None:
-        """Store what waits, until there is no more to come. Runs in each of the threads."""
-        while (sent := self._waiting.get()) is not None:
+        """Store what waits, until there is no more. Runs in each of the threads."""
+        while self._waiting:
+            try:
+                sent = self._waiting.popleft()
+            except IndexError:  # another thread was quicker
+                break
             task, sent.task = sent.task, None  # so that its bytes are let go of when it is over
             began_s = perf_counter()
             try:
@@ -115,4 +147,7 @@ class Sending:
                 sent.error = error
             del task
             sent.took_s = perf_counter() - began_s
-            self._over.put(sent)
+            self._over.append(sent)
+            if sent.took_s > LONG_S:
+                self._news.put(False)
+        self._news.put(True)

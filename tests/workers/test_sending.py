@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,7 @@ from ingest.errors import Stopped
 from ingest.items import FileItem
 from ingest.processors import Upload
 from ingest.workers.pace import Pace
-from ingest.workers.sending import Sending
+from ingest.workers.sending import GATHER_S, Sending
 from ingest.workers.uploader import Outcome, Task
 
 
@@ -121,7 +122,9 @@ def test_given_up_what_has_begun_is_waited_for_and_the_rest_never_begins(
         return stored(task)
 
     sending = Sending(store, executor, Pace(2), 1 << 20, lambda: None)
-    sent = [sending.send(task(str(number))) for number in range(20)]
+    sent = [sending.send(task(str(number))) for number in range(19)]
+    time.sleep(2 * GATHER_S)
+    sent.append(sending.send(task("19")))
     for _ in range(2):
         assert begun.acquire(timeout=10)
     threading.Timer(0.05, go_on.set).start()
@@ -141,4 +144,20 @@ def test_who_is_stopped_sends_nothing(executor: ThreadPoolExecutor) -> None:
     with pytest.raises(Stopped):
         sending.send(task("x"))
     sending.give_up()
+    sending.end()
+
+
+def test_what_is_made_slowly_is_handed_over_at_once(executor: ThreadPoolExecutor) -> None:
+    begun = threading.Semaphore(0)
+
+    def store(task: Task) -> Outcome:
+        begun.release()
+        return stored(task)
+
+    sending = Sending(store, executor, Pace(2), 1 << 20, lambda: None)
+    for number in range(3):
+        time.sleep(2 * GATHER_S)  # it takes so long to be made
+        sent = sending.send(task(str(number)))
+        assert begun.acquire(timeout=10)
+    sending.wait_for(sent)
     sending.end()
