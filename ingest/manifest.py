@@ -30,6 +30,7 @@ from ingest.manifest_parts import (
     encode_part,
     folder,
     garbled_parts,
+    listed_parts,
     part_key,
     parts_folder,
     put_small,
@@ -106,14 +107,13 @@ def complete(
     check()
     body = json.dumps(summary, indent=2, ensure_ascii=True).encode() + b"\n"
     put_small(store, f"{folder(job_id)}job.json", body, "application/json")
-    there = (info.key for info in store.list(parts_folder(job_id)))
-    store.delete(key for key in there if batch_of(key) < batches)
+    store.delete(key for key in listed_parts(store, job_id) if batch_of(key) < batches)
 
 
 def _with_part(store: Store, job_id: str, batches: int, tokens: Iterable[tuple[int, str]]) -> bytearray:
     """For each batch a byte: 1 where the part that was committed is there. Both sides come in order of their keys."""
     found = bytearray(batches)
-    there = (info.key for info in store.list(parts_folder(job_id)))
+    there = listed_parts(store, job_id)
     key = next(there, None)
     for batch, token in tokens:
         wanted = part_key(job_id, batch, token)
@@ -246,8 +246,8 @@ def stored_objects(store: Store, job_id: str, scratch_dir: Path) -> Iterator[tup
         before = _fetch(store, job_id, Path(scratch, "manifest.parquet"))
         for table in _tables(before) if before else ():
             yield from _objects_stored(table)
-    for info in store.list(parts_folder(job_id)):
-        yield from _objects_stored(decode_part(store.read_bytes(info.key), info.key))
+    for key in listed_parts(store, job_id):
+        yield from _objects_stored(decode_part(store.read_bytes(key), key))
 
 
 def _objects_stored(table: pa.Table) -> list[tuple[str, str]]:

@@ -37,6 +37,7 @@ SCHEMA = pa.schema(_FIELDS)
 """The columns of ``manifest.parquet``: a row for each object that was stored, or was there already."""
 
 READERS = 16
+LISTED_AT_ONCE = 1000  # by an S3 server
 ZSTD_LEVEL = 1
 
 
@@ -148,10 +149,33 @@ def read_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -> I
     def read(part: tuple[int, str]) -> pa.Table:
         return _read_part(store, part_key(job_id, *part))
 
-    with ThreadPoolExecutor(READERS, "manifest") as readers:
-        wanted = iter(parts)
-        while ahead := list(itertools.islice(wanted, 4 * READERS)):
+    wanted = iter(parts)
+    ahead = _some(wanted)
+    with _readers(len(ahead)) as readers:
+        while ahead:
             yield from readers.map(read, ahead)
+            ahead = _some(wanted)
+
+
+def _some(parts: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
+    """As many as are read ahead."""
+    return list(itertools.islice(parts, 4 * READERS))
+
+
+def _readers(parts: int) -> ThreadPoolExecutor:
+    """Threads to read at least so many parts: to start one takes as long as to read some."""
+    return ThreadPoolExecutor(max(1, min(READERS, parts // 8)), "manifest")
+
+
+def listed_parts(store: Store, job_id: str) -> Iterator[str]:
+    """The keys of a job's parts that are there, in order; of any attempt."""
+    after: str | None = None
+    while True:
+        page = store.first_listed(parts_folder(job_id), after, LISTED_AT_ONCE)
+        yield from (info.key for info in page)
+        if len(page) < LISTED_AT_ONCE:
+            return
+        after = page[-1].key
 
 
 def _read_part(store: Store, key: str) -> pa.Table:
@@ -172,9 +196,11 @@ def garbled_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -
         return False
 
     found = []
-    with ThreadPoolExecutor(READERS, "manifest") as readers:
-        wanted = iter(parts)
-        while ahead := list(itertools.islice(wanted, 4 * READERS)):
+    wanted = iter(parts)
+    ahead = _some(wanted)
+    with _readers(len(ahead)) as readers:
+        while ahead:
             garbled = zip(ahead, readers.map(is_garbled, ahead), strict=True)
             found += [batch for (batch, _), is_so in garbled if is_so]
+            ahead = _some(wanted)
     return found
