@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import bootsteps
 
-EVENTS_EVERY_S = 0.1  # a node is ended when its job is, but given this time to send its last
+EVENTS_EVERY_S = 0.05  # a node is ended when its job is, but given this time to send its last
 EVENTS_AT_ONCE = 1000
 
 

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -129,16 +130,30 @@ def _prepare() -> None:
             import_module(module)
 
 
-def _await_job(settings: Settings) -> tuple[str, Settings]:
-    """The job that whoever started this node names, and where its Redis is. Where they have gone, the node ends."""
+def _await_order() -> dict[str, Any]:
+    """What whoever started this node wants of it. Where they have gone, the node ends."""
     line = b""
     while not line.endswith(b"\n"):
         said = os.read(sys.stdin.fileno(), 4096)
         if not said:
             sys.exit(0)
         line += said
-    order = json.loads(line)
-    return order["job_id"], settings.model_copy(update={"redis_url": order["redis_url"]})
+    order: dict[str, Any] = json.loads(line)
+    return order
+
+
+def _say_in(log_path: str) -> None:
+    """Let what this node and its processes say go into a file."""
+    log_file = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log_file, stream.fileno())
+    os.close(log_file)
+
+
+def _keep_in(scratch_dir: str) -> None:
+    """Let passing files of this node and its processes, and of the libraries that they use, lie in a folder."""
+    os.environ.update(INGEST_SCRATCH_DIR=scratch_dir, TMPDIR=scratch_dir)
+    tempfile.tempdir = None
 
 
 def main() -> None:
@@ -146,19 +161,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ingest.workers.node")
     parser.add_argument("job_id", nargs="?", help="by default a line of the standard input names it")
     parser.add_argument("--name", default=None, help="the node's name; by default a new one")
-    parser.add_argument("--processes", type=int, required=True)
+    parser.add_argument("--processes", type=int, help="by default as many as the settings say")
     arguments = parser.parse_args()
-    settings = Settings.load()
     # Celery warns root of pickled messages; ours are JSON, and nothing else is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _prepare()
-    job_id = arguments.job_id
-    if job_id is None:
-        job_id, settings = _await_job(settings)
+    order = {"job_id": arguments.job_id} if arguments.job_id else _await_order()
+    if "log_path" in order:
+        _say_in(order["log_path"])
+    if "scratch_dir" in order:
+        _keep_in(order["scratch_dir"])
+    settings = Settings.load()
+    if "redis_url" in order:
+        settings = settings.model_copy(update={"redis_url": order["redis_url"]})
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     gc.freeze()  # what is loaded by now stays, and is not looked through in every process
+    processes = arguments.processes or order.get("processes") or settings.default_processes
     try:
-        run_node(job_id, arguments.name or new_node_name(), arguments.processes, settings)
+        run_node(order["job_id"], arguments.name or new_node_name(), processes, settings)
     except IngestError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)

@@ -46,14 +46,14 @@ def command(
       ingest create config.json --to s3://bucket/prefix --set upload.threads=64 --yes
       ingest create config.json --detach        # then on any machines: ingest join -j ID
     """
-    settings = load_settings()
-    how = (settings, config, to, sets, as_json, manual_complete, dry_run, yes)
+    how = (config, to, sets, as_json, manual_complete, dry_run, yes)
     if dry_run or detach:
         return _create(None, *how)
-    with NodeProcess(settings, processes) as node:  # loads while this process loads, checks and lists
+    with NodeProcess(processes) as node:  # loads while this process loads, checks and lists
         return _create(node, *how)
 
 
-def _create(*how: Any) -> int:
-    code: int = import_module("ingest.cli.creating").create(*how)
+def _create(node: NodeProcess | None, *how: Any) -> int:
+    settings = load_settings()
+    code: int = import_module("ingest.cli.creating").create(node, settings, *how)
     return code

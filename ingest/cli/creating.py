@@ -115,7 +115,7 @@ def offload(
     Raises:
         IngestError: see :func:`make_job` and :func:`ingest.cli.work.work`.
     """
-    with NodeProcess(settings, processes) as node:
+    with NodeProcess(processes) as node:
         job = make_job(checked, settings, node, as_json=as_json, yes=yes)
         begun(job)
         return job, work(job, node, make_screen(as_json))

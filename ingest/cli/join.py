@@ -24,7 +24,7 @@ def command(job_id: str, processes: int | None, as_json: bool) -> int:
       ingest join -j k7f3q2xm
       ingest join -j k7f3q2xm -p 4 --json
     """
-    settings = load_settings()
-    with NodeProcess(settings, processes) as node:  # loads while this process loads, and looks at the job
+    with NodeProcess(processes) as node:  # loads while this process loads, and looks at the job
+        settings = load_settings()
         code: int = import_module("ingest.cli.joining").join(job_id, settings, node, as_json=as_json)
         return code

@@ -1,4 +1,4 @@
-"""A node as a process of its own, started and stopped by the command that joined."""
+"""A node as a process of its own, started and stopped by the command that joined. Quick to import."""
 
 from __future__ import annotations
 
@@ -10,55 +10,46 @@ import subprocess
 import sys
 from collections import deque
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.locked_folder import LockedFolder
 from ingest.node_name import new_node_name
 
 if TYPE_CHECKING:
+    from ingest.config import Settings
     from ingest.job import Job
+
+TAIL_LINES = 5
 
 
 class NodeProcess:
     """The node that this command runs. It has its own session: a Ctrl-C reaches the command alone.
 
-    It is started before there is a job, as it takes a while to load, and waits for one. Whatever becomes of this
+    It is started before all else, as it takes a while to load, and waits for a job. Whatever becomes of this
     command, the node ends with it: killed on leaving the context, or as its standard input closes.
+
+    Args:
+        processes: how many it has; None for what the settings of the job's machine say.
     """
 
-    def __init__(self, settings: Settings, processes: int | None) -> None:
+    def __init__(self, processes: int | None) -> None:
         self._job: Job | None = None
+        self._processes = processes
+        self._log_path: Path | None = None
+        self._scratch: LockedFolder | None = None
         self.name = new_node_name()
-        self.log_path = _logs(settings) / f"{self.name}.log"
-        self._scratch = LockedFolder(settings.scratch, "node-")
-        # A node is killed at the end, and cleans up nothing: whatever it keeps for a while is in here.
-        environment = {
-            **os.environ,
-            "INGEST_SCRATCH_DIR": str(self._scratch.path),
-            "TMPDIR": str(self._scratch.path),
-        }
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "ingest.workers.node",
-            "--name",
-            self.name,
-            "--processes",
-            str(processes or settings.default_processes),
-        ]
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._said_early = TemporaryFile()  # noqa: SIM115 - kill closes it
+        command = [sys.executable, "-P", "-m", "ingest.workers.node", "--name", self.name]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=self._said_early,
+            stderr=self._said_early,
+            start_new_session=True,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +62,17 @@ class NodeProcess:
     def begin(self, job: Job) -> None:
         """Let it work on a job. If it has ended, :meth:`check` says so."""
         self._job = job
-        log_path = self.log_path.with_name(f"{job.job_id}-{os.getpid()}.log")
-        self.log_path = self.log_path.rename(log_path)
+        self._log_path = _logs(job.settings) / f"{job.job_id}-{os.getpid()}.log"
+        # A node is killed at the end, and cleans up nothing: whatever it keeps for a while is in here.
+        self._scratch = LockedFolder(job.settings.scratch, "node-")
         # Not by the environment or an argument: the URL may hold a password, and was not known when it was started.
-        order = {"job_id": job.job_id, "redis_url": job.ledger.url}
+        order = {
+            "job_id": job.job_id,
+            "redis_url": job.ledger.url,
+            "processes": self._processes,
+            "log_path": str(self._log_path),
+            "scratch_dir": str(self._scratch.path),
+        }
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -88,11 +86,21 @@ class NodeProcess:
         """
         code = self._process.poll()
         if code is not None:
-            tail = "\n".join(deque(self.log_path.read_text(errors="replace").splitlines(), maxlen=5))
-            error = IngestError(
-                f"the node ended by itself with exit code {code}:\n{tail}", hint=f"see {self.log_path}"
+            raise IngestError(
+                f"the node ended by itself with exit code {code}:\n{self._last_words()}",
+                hint=f"see {self._log_path}" if self._has_log() else None,
             )
-            raise error
+
+    def _has_log(self) -> bool:
+        return self._log_path is not None and self._log_path.exists()
+
+    def _last_words(self) -> str:
+        """The end of what it said."""
+        self._said_early.seek(0)
+        said = self._said_early.read().decode(errors="replace")
+        if self._log_path is not None and self._log_path.exists():
+            said += self._log_path.read_text(errors="replace")
+        return "\n".join(deque(said.splitlines(), maxlen=TAIL_LINES))
 
     def ask_to_stop(self) -> None:
         """Take no new batches; finish those in hand."""
@@ -132,9 +140,11 @@ class NodeProcess:
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        self._scratch.remove()
-        if self.log_path.exists() and self.log_path.stat().st_size == 0:
-            self.log_path.unlink()
+        if self._scratch is not None:
+            self._scratch.remove()
+        if self._log_path is not None and self._has_log() and self._log_path.stat().st_size == 0:
+            self._log_path.unlink()
+        self._said_early.close()
 
 
 def _logs(settings: Settings) -> Path:

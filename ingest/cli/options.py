@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ingest.config import Settings
+if TYPE_CHECKING:
+    from ingest.config import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,6 +27,8 @@ set_option = click.option(
 
 def load_settings() -> Settings:
     """The settings of this machine; also turns on logging as they say."""
+    from ingest.config import Settings
+
     settings = Settings.load()
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
