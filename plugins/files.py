@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -59,6 +60,7 @@ class Folder(PathProcessor[FolderParams]):
 
     Params: ClassVar[type[Params]] = FolderParams
     _resolved_last: tuple[str, str] = "", ""
+    _regular_last = ""
     _listed_last: tuple[str | None, list[str]] = None, []
 
     @cached_property
@@ -128,7 +130,12 @@ class Folder(PathProcessor[FolderParams]):
         if folder != self._resolved_last[0]:
             self._resolved_last = folder, os.path.realpath(folder)
         resolved = f"{self._resolved_last[1]}/{name}"
-        return os.path.realpath(resolved) if os.path.islink(resolved) else resolved  # noqa: PTH114
+        try:
+            mode = os.lstat(resolved).st_mode
+        except OSError:  # whoever opens it says why
+            return resolved
+        self._regular_last = path if stat.S_ISREG(mode) else ""
+        return os.path.realpath(resolved) if stat.S_ISLNK(mode) else resolved
 
     def open(self, path: str) -> AbstractContextManager[Path]:
         """The file itself.
@@ -137,7 +144,7 @@ class Folder(PathProcessor[FolderParams]):
             SourceMissing: it is not there.
             SourceUnreadable: it is no regular file, or cannot be asked for.
         """
-        return nullcontext(regular_file(path))
+        return nullcontext(Path(path) if path == self._regular_last else regular_file(path))
 
 
 class FileAsIs(TileProcessor[Params]):
@@ -148,7 +155,7 @@ class FileAsIs(TileProcessor[Params]):
     """
 
     def uploads(self, source: Source) -> Iterator[Upload]:
-        yield Upload(source.path, media_type(os.path.splitext(source.path.name)[1]))  # noqa: PTH122
+        yield Upload(source.path, media_type(os.path.splitext(source.path)[1]))  # noqa: PTH122
 
 
 @lru_cache(1024)

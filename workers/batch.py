@@ -123,6 +123,7 @@ class _Run:
         self._alone = batch.attempt > 1
         self._result = BatchResult(batch, kit.node)
         self._on_their_way: deque[_InHand] = deque()
+        self._keys: dict[int, str] = {}
         self._keys_taken: dict[str, int] = {}
         self._existing = self._list_existing()
         self._unchanged = Unchanged(kit.uploader)
@@ -134,13 +135,12 @@ class _Run:
         """What a listing finds under the batch's keys, where the job has to know."""
         if not self._kit.list_existing and not self._alone:
             return {}
-        keys = []
-        for item in self._batch.items:
+        for index, item in enumerate(self._batch.items):
             try:
-                keys.append(self._key(item))
+                self._keys[index] = self._key(item)
             except Exception as error:  # noqa: BLE001 - whatever a plugin raises; the item fails when its turn comes
                 log.debug("no key yet for %s: %s", item.name, error)
-        return found_by_listing(self._kit.store, keys)
+        return found_by_listing(self._kit.store, [*self._keys.values()])
 
     def _key(self, item: Item, fields: Mapping[str, str | int] | None = None) -> str:
         key = self._kit.keys.key(item, fields)
@@ -286,7 +286,8 @@ class _Run:
             _check_kinds(upload)
             if upload.temporary and isinstance(upload.body, Path):
                 hand.temporary.append(upload.body)
-            key = self._key(item, upload.fields)
+            known = None if upload.fields else self._keys.get(hand.index)
+            key = known or self._key(item, upload.fields)
             if key in self._keys_taken:
                 whose = "another upload of it" if self._keys_taken[key] == hand.index else "another item"
                 raise KeyConflict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,11 +44,7 @@ class BatchResult:
     node: str
     rows: list[Row] = field(default_factory=list)
     failures: dict[int, FailedItem] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=dict)
-
-    def _count(self, **amounts: int) -> None:
-        for name, amount in amounts.items():
-            self.counters[name] = self.counters.get(name, 0) + amount
+    counters: Counter[str] = field(default_factory=Counter)
 
     @property
     def tally(self) -> Tally:
@@ -58,14 +55,15 @@ class BatchResult:
         """Note an item that is stored: done where this job stored any of its objects, else skipped."""
         size_bytes = item.size_bytes if isinstance(item, FileItem) else None
         stored = [outcome for outcome in outcomes if outcome.status == "stored"]
-        self._count(
-            done=int(bool(stored)),
-            skipped=int(not stored),
-            blank=int(any("blank" in outcome.metadata for outcome in outcomes)),
-            bytes_done=sum(outcome.size_bytes for outcome in outcomes) if size_bytes is None else size_bytes,
-            objects=len(stored),
-            bytes_stored=sum(outcome.size_bytes for outcome in stored),
-        )
+        count = self.counters
+        count["done" if stored else "skipped"] += 1
+        for outcome in outcomes:
+            if "blank" in outcome.metadata:
+                count["blank"] += 1
+                break
+        count["bytes_done"] += sum(_sizes(outcomes)) if size_bytes is None else size_bytes
+        count["objects"] += len(stored)
+        count["bytes_stored"] += sum(_sizes(stored))
         self.rows += [self._row(item, source, size_bytes, outcome) for outcome in outcomes]
 
     def _row(self, item: Item, source: str, size_bytes: int | None, outcome: Outcome) -> Row:
@@ -95,4 +93,9 @@ class BatchResult:
             reason = f"a fault in a plugin or in Ingest: {error!r}"
         failure = FailedItem(item, type(error).__name__, reason, source, self.node, self.batch.began_s)
         self.failures[index] = failure
-        self._count(failed=1, bytes_failed=(item.size_bytes or 0) if isinstance(item, FileItem) else 0)
+        self.counters["failed"] += 1
+        self.counters["bytes_failed"] += (item.size_bytes or 0) if isinstance(item, FileItem) else 0
+
+
+def _sizes(outcomes: Sequence[Outcome]) -> list[int]:
+    return [outcome.size_bytes for outcome in outcomes]
