@@ -11,7 +11,7 @@ import time
 
 SMALL_BYTES = 256 << 10
 """The time that a larger upload takes says more of the network's width than of the waiting; it has all threads."""
-LEAST_THREADS = 8
+LEAST_THREADS = 4
 
 
 class Pace:
