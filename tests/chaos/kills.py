@@ -43,6 +43,8 @@ def child_killed(world: World) -> Report:
         world.until(lambda: world.taken_up(before), "what it had in hand was not begun again")  # noqa: B023
         world.resumed(killed_s)
         world.until(lambda: len(node.pool) == 2, "no other process was started")
+        # An item that is just begun anew when its process is killed again, and again, is rightly taken for its killer.
+        world.until(lambda: before.keys().isdisjoint(world.in_hand()), "what it had in hand was not done")  # noqa: B023
     return _resumed_in_time(world)
 
 
