@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 
-SMALL_BYTES = 256 << 10
+SMALL_BYTES = 2 << 20
 """The time that a larger upload takes says more of the network's width than of the waiting; it has all threads."""
 LEAST_THREADS = 4
 

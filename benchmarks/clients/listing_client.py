@@ -60,7 +60,8 @@ def files(folder: Path, count: int) -> dict[str, Any]:
 def enumerate_job(config: dict[str, Any], folder: Path, batch_items: int, count: int) -> dict[str, float]:
     """Make and feed a job, on a Redis of its own."""
     settings = Settings(state_dir=folder / "state", redis_url=None)
-    queue = {"batch_items": batch_items, "max_batches": -(-count // batch_items) + 100}
+    # Twice as much room as is needed: the feeder waits until a tenth of it is free.
+    queue = {"batch_items": batch_items, "max_batches": 2 * -(-count // batch_items) + 100}
     config |= {"name": "listing", "destination": {"url": f"file://{folder}/destination"}, "queue": queue}
     try:
         job = create(config, settings=settings)
