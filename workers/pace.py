@@ -12,6 +12,7 @@ import time
 SMALL_BYTES = 2 << 20
 """The time that a larger upload takes says more of the network's width than of the waiting; it has all threads."""
 LEAST_THREADS = 4
+LEAST_COMPUTED_S = 1e-6  # a clock of little resolution may see none
 
 
 class Pace:
@@ -53,5 +54,5 @@ class Pace:
         """The batch has ended."""
         if self._stored and self._are_small:
             computed_s = (time.process_time() - self._began_s) / self._stored
-            worth = math.ceil(2 * self._quickest_s / computed_s)
+            worth = math.ceil(2 * self._quickest_s / max(computed_s, LEAST_COMPUTED_S))
             self.threads = min(self._most, max(LEAST_THREADS, worth))

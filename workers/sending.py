@@ -102,9 +102,9 @@ class Sending:
 
     def end(self) -> None:
         """Wait until the threads are free, or the next batch would be given others. All uploads are over."""
-        self._pace.end()
         while self._pulling:
             self._hear(self._news.get())
+        self._pace.end()
 
     def _let_go(self) -> None:
         """Let as many threads as it takes have what waits."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -233,7 +234,10 @@ class World:
     def finish(self) -> Report:
         """Wait for the end of the job, audit it, and measure."""
         for node in self.nodes:
-            code = node.command.exit_code(self.pace.patience_s)
+            try:
+                code = node.command.exit_code(self.pace.patience_s)
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"a node does not end; {self._standstill()}") from None
             assert code == 0, f"a node ended with {code}\n{node.said}\n{self._failures()}"
         self.progress.stop()
         status = audit(self.job, self.expected, self.s3.files("run"))
@@ -250,6 +254,14 @@ class World:
         report.timeline.sort()
         print(report.to_json())
         return report
+
+    def _standstill(self) -> str:
+        """What is not done, who has it, and what each node says."""
+        state, counts, fields = self.job.ledger.snapshot()
+        nodes = [(info.node, info.in_hand, info.trouble) for info in self.job.status().nodes]
+        said = "\n".join(node.said[-1500:] for node in self.nodes)
+        left = self.job.ledger.uncommitted(counts.batches)
+        return f"{state}, left {left}, begun {self.in_hand()}, {fields}\n{nodes}\n{said}"
 
     def _failures(self) -> list[str]:
         return [failure.reason for failure in self.job.failures()][:3]
