@@ -43,14 +43,14 @@ class Processors(NamedTuple):
 
 
 @cache
-def _entry_points() -> EntryPoints:
+def _entry_points(group: str) -> EntryPoints:
     """Those of all that is installed: to look through it takes a while."""
-    return entry_points()
+    return entry_points(group=group)
 
 
 def installed(kind: Kind) -> dict[str, EntryPoint]:
     """The installed plugins of a kind, by name, as they were when a process first asked."""
-    return {point.name: point for point in _entry_points().select(group=_GROUPS[kind])}
+    return {point.name: point for point in _entry_points(_GROUPS[kind])}
 
 
 def import_ours(config: JobConfig) -> None:
@@ -59,7 +59,11 @@ def import_ours(config: JobConfig) -> None:
     Those of others may start threads when they are imported, which no fork copies: each process imports them. What
     cannot be imported here is left to them too, who say so.
     """
-    for kind, processor in (("path", config.path_processor), ("tile", config.tile_processor)):
+    ours: tuple[tuple[Kind, ProcessorConfig], ...] = (
+        ("path", config.path_processor),
+        ("tile", config.tile_processor),
+    )
+    for kind, processor in ours:
         point = installed(kind).get(processor.class_)
         if point is not None and point.module.startswith(f"{_OURS}."):
             try:

@@ -85,7 +85,7 @@ class TestInstalled:
     ) -> None:
         monkeypatch.syspath_prepend(str(plugins))
         broken = EntryPoint("seismic", f"{module}:Paths", "ingest.path_processors")
-        monkeypatch.setattr(plugin_loader, "_entry_points", lambda: EntryPoints([broken]))
+        monkeypatch.setattr(plugin_loader, "_entry_points", lambda group: EntryPoints([broken]))
 
         error = refused("path", "seismic")
 
