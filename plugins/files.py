@@ -130,11 +130,13 @@ class Folder(PathProcessor[FolderParams]):
         if folder != self._resolved_last[0]:
             self._resolved_last = folder, os.path.realpath(folder)
         resolved = f"{self._resolved_last[1]}/{name}"
+        self._regular_last = ""
         try:
             mode = os.lstat(resolved).st_mode
         except OSError:  # whoever opens it says why
             return resolved
-        self._regular_last = path if stat.S_ISREG(mode) else ""
+        if stat.S_ISREG(mode):
+            self._regular_last = path
         return os.path.realpath(resolved) if stat.S_ISLNK(mode) else resolved
 
     def open(self, path: str) -> AbstractContextManager[Path]:

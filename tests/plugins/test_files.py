@@ -109,6 +109,17 @@ class TestListing:
         with pytest.raises(SourceMissing):
             folder(root).open(folder(root).path(FileItem("b")))
 
+    def test_of_a_file_that_vanishes_when_it_was_asked_for_before(self, root: Path) -> None:
+        put(root, "a")
+        same = folder(root)
+        same.open(same.path(FileItem("a")))
+        (root / "a").unlink()
+
+        path = same.path(FileItem("a"))
+
+        with pytest.raises(SourceMissing):
+            same.open(path)
+
 
 class TestSeeking:
     TREE = ("a/b/c", "a/b/d", "a/e", "a-", "b/x", "b/y", "c")
