@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import zstandard
@@ -35,6 +35,8 @@ _FIELDS: list[pa.Field[Any]] = [
 ]
 SCHEMA = pa.schema(_FIELDS)
 """The columns of ``manifest.parquet``: a row for each object that was stored, or was there already."""
+
+Read = TypeVar("Read")
 
 READERS = 16
 LISTED_AT_ONCE = 1000  # by an S3 server
@@ -149,22 +151,18 @@ def read_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -> I
     def read(part: tuple[int, str]) -> pa.Table:
         return _read_part(store, part_key(job_id, *part))
 
+    yield from _each(read, parts)
+
+
+def _each(read: Callable[[tuple[int, str]], Read], parts: Iterable[tuple[int, str]]) -> Iterator[Read]:
+    """What ``read`` makes of each part, in order, some of them ahead."""
     wanted = iter(parts)
-    ahead = _some(wanted)
-    with _readers(len(ahead)) as readers:
+    ahead = list(itertools.islice(wanted, 4 * READERS))
+    # To start a thread takes as long as to read some parts.
+    with ThreadPoolExecutor(max(1, min(READERS, len(ahead) // 8)), "manifest") as readers:
         while ahead:
             yield from readers.map(read, ahead)
-            ahead = _some(wanted)
-
-
-def _some(parts: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
-    """As many as are read ahead."""
-    return list(itertools.islice(parts, 4 * READERS))
-
-
-def _readers(parts: int) -> ThreadPoolExecutor:
-    """Threads to read at least so many parts: to start one takes as long as to read some."""
-    return ThreadPoolExecutor(max(1, min(READERS, parts // 8)), "manifest")
+            ahead = list(itertools.islice(wanted, 4 * READERS))
 
 
 def listed_parts(store: Store, job_id: str) -> Iterator[str]:
@@ -188,19 +186,11 @@ def _read_part(store: Store, key: str) -> pa.Table:
 def garbled_parts(store: Store, job_id: str, parts: Iterable[tuple[int, str]]) -> list[int]:
     """The batches of those parts that cannot be read."""
 
-    def is_garbled(part: tuple[int, str]) -> bool:
+    def garbled(part: tuple[int, str]) -> int | None:
         try:
             _read_part(store, part_key(job_id, *part))
         except ManifestDamaged:
-            return True
-        return False
+            return part[0]
+        return None
 
-    found = []
-    wanted = iter(parts)
-    ahead = _some(wanted)
-    with _readers(len(ahead)) as readers:
-        while ahead:
-            garbled = zip(ahead, readers.map(is_garbled, ahead), strict=True)
-            found += [batch for (batch, _), is_so in garbled if is_so]
-            ahead = _some(wanted)
-    return found
+    return [batch for batch in _each(garbled, parts) if batch is not None]

@@ -57,13 +57,11 @@ class BatchResult:
         stored = [outcome for outcome in outcomes if outcome.status == "stored"]
         count = self.counters
         count["done" if stored else "skipped"] += 1
-        for outcome in outcomes:
-            if "blank" in outcome.metadata:
-                count["blank"] += 1
-                break
-        count["bytes_done"] += sum(_sizes(outcomes)) if size_bytes is None else size_bytes
+        count["blank"] += any("blank" in outcome.metadata for outcome in outcomes)
+        made_bytes = sum(outcome.size_bytes for outcome in outcomes)
+        count["bytes_done"] += made_bytes if size_bytes is None else size_bytes
         count["objects"] += len(stored)
-        count["bytes_stored"] += sum(_sizes(stored))
+        count["bytes_stored"] += sum(outcome.size_bytes for outcome in stored)
         self.rows += [self._row(item, source, size_bytes, outcome) for outcome in outcomes]
 
     def _row(self, item: Item, source: str, size_bytes: int | None, outcome: Outcome) -> Row:
@@ -95,7 +93,3 @@ class BatchResult:
         self.failures[index] = failure
         self.counters["failed"] += 1
         self.counters["bytes_failed"] += (item.size_bytes or 0) if isinstance(item, FileItem) else 0
-
-
-def _sizes(outcomes: Sequence[Outcome]) -> list[int]:
-    return [outcome.size_bytes for outcome in outcomes]

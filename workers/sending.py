@@ -133,10 +133,10 @@ class Sending:
 
     def _pull(self) -> None:
         """Store what waits, until there is no more. Runs in each of the threads."""
-        while self._waiting:
+        while True:
             try:
                 sent = self._waiting.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:
                 break
             task, sent.task = sent.task, None  # so that its bytes are let go of when it is over
             began_s = perf_counter()

@@ -88,18 +88,20 @@ class NodeProcess:
         if code is not None:
             raise IngestError(
                 f"the node ended by itself with exit code {code}:\n{self._last_words()}",
-                hint=f"see {self._log_path}" if self._has_log() else None,
+                hint=f"see {self._log}" if self._log else None,
             )
 
-    def _has_log(self) -> bool:
-        return self._log_path is not None and self._log_path.exists()
+    @property
+    def _log(self) -> Path | None:
+        """What it says in its job is in here, as soon as it has one."""
+        return self._log_path if self._log_path is not None and self._log_path.exists() else None
 
     def _last_words(self) -> str:
         """The end of what it said."""
         self._said_early.seek(0)
         said = self._said_early.read().decode(errors="replace")
-        if self._log_path is not None and self._log_path.exists():
-            said += self._log_path.read_text(errors="replace")
+        if self._log is not None:
+            said += self._log.read_text(errors="replace")
         return "\n".join(deque(said.splitlines(), maxlen=TAIL_LINES))
 
     def ask_to_stop(self) -> None:
@@ -142,8 +144,8 @@ class NodeProcess:
                 self._process.stdin.close()
         if self._scratch is not None:
             self._scratch.remove()
-        if self._log_path is not None and self._has_log() and self._log_path.stat().st_size == 0:
-            self._log_path.unlink()
+        if self._log is not None and self._log.stat().st_size == 0:
+            self._log.unlink()
         self._said_early.close()
 
 

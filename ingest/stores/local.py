@@ -221,7 +221,7 @@ def _read_again(descriptor: int) -> Iterator[bytes]:
 
 
 def _has(descriptor: int, body: bytes) -> bool:
-    """Whether a file that was just written has these bytes: quicker than to hash it, and no less sure."""
+    """Whether a file that was just written has these bytes, which is quicker to see than to hash it."""
     place = 0
     for piece in _read_again(descriptor):
         if not body.startswith(piece, place):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import pytest
 
@@ -16,13 +17,18 @@ from ingest.workers.uploader import Outcome, Task
 MOST = 24
 
 
-def batch(pace: Pace, *, wait_s: float = 0.0, size_bytes: int = 1000, status: str = "stored") -> None:
+def batch(
+    pace: Pace,
+    *,
+    wait_s: float = 0.0,
+    size_bytes: int = 1000,
+    status: Literal["stored", "skipped"] = "stored",
+) -> None:
     """A batch of uploads, each of which waits for its store so long."""
 
     def store(task: Task) -> Outcome:
         time.sleep(wait_s)
-        outcome = Outcome(task.key, task.size_bytes, "", None, "", "stored")
-        return outcome if status == "stored" else Outcome(task.key, 0, "", None, "", "skipped")
+        return Outcome(task.key, task.size_bytes, "", None, "", status)
 
     with ThreadPoolExecutor(MOST) as executor:
         sending = Sending(store, executor, pace, 1 << 30, lambda: None)
