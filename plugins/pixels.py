@@ -80,7 +80,8 @@ class Painter:
         self._average = average
         column = samples / axes.width
         finest = min(spectra.samples / SPECTRA_A_WINDOW, column)
-        self._hop = finest if overlap is None else max(spectra.samples * (1 - overlap), finest)
+        hop = finest if overlap is None else max(spectra.samples * (1 - overlap), finest)
+        self._hop = max(1, math.floor(hop))
         self._bins, self._rows = _row_weights(spectra, axes)
         self.rows_seen = np.diff(self._rows.indptr) > 0
         self._columns = lru_cache(maxsize=4)(self._columns_of)
@@ -108,19 +109,18 @@ class Painter:
         canvas.mean_square = total / count * self._spectra.bin_hz if count else 0.0
         return canvas
 
-    def _columns_of(self, place: int, length: int) -> tuple[list[int], NDArray[np.intp], csr_array]:
+    def _columns_of(self, place: int, length: int) -> tuple[range, NDArray[np.intp], csr_array]:
         """For a piece: where its spectra begin, which columns it fills, and the spectra's weights in each."""
         window, column = self._spectra.samples, self._samples / self._axes.width
-        count = math.ceil((length - window) / self._hop) + 1
-        starts = np.rint(np.linspace(0, length - window, count)).astype(np.int64)
+        spare = (length - window) % self._hop
+        starts = range(spare // 2, length - window + 1, self._hop)
         numbers = np.arange(self._axes.width)
         # a segment of 10.4 samples has 10, and is whole
         inside = (numbers * column >= place) & ((numbers + 1) * column <= place + length + 1e-6)
         shown = np.flatnonzero(inside)
         middles = (shown + 0.5) * column - place
-        spacing = (length - window) / (count - 1) if count > 1 else column
-        weights = _raised_cosines(middles, starts + window / 2, max(column, spacing))
-        return starts.tolist(), shown, weights
+        weights = _raised_cosines(middles, np.array(starts) + window / 2, max(column, self._hop))
+        return starts, shown, weights
 
 
 class Canvas:
