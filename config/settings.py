@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    JsonConfigSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from ingest.errors import ConfigError, did_you_mean
+
+PREFIX = "INGEST_"
+FILE_VARIABLE = "INGEST_SETTINGS_FILE"
 
 
 def _default_state_dir() -> Path:
@@ -26,22 +24,14 @@ def _default_state_dir() -> Path:
 
 def settings_file() -> Path:
     """The settings file: ``INGEST_SETTINGS_FILE``, or ``~/.config/ingest/settings.json``."""
-    named = os.environ.get("INGEST_SETTINGS_FILE")
+    named = os.environ.get(FILE_VARIABLE)
     return Path(named) if named else Path.home() / ".config" / "ingest" / "settings.json"
 
 
-def _check_file(path: Path) -> None:
-    """pydantic-settings passes over a missing file, takes a list for an empty object, and stumbles over a number."""
-    if "INGEST_SETTINGS_FILE" in os.environ and not path.is_file():
-        raise ConfigError(f"there is no file {path}", place="INGEST_SETTINGS_FILE")
-    if path.is_file() and not isinstance(json.loads(path.read_bytes()), dict):
-        raise ConfigError("expected an object", place=str(path))
+class Settings(BaseModel):
+    """What a machine's operator sets. In :meth:`load` a variable wins over the file, the file over the default."""
 
-
-class Settings(BaseSettings):
-    """What a machine's operator sets. A variable wins over the file, the file over the default."""
-
-    model_config = SettingsConfigDict(env_prefix="INGEST_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
     secret_names: ClassVar[frozenset[str]] = frozenset({"redis_url", "tag_password"})
 
     redis_url: str | None = Field(
@@ -99,44 +89,20 @@ class Settings(BaseSettings):
         return url or None
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=settings_file())
-
-    @classmethod
     def load(cls) -> Settings:
         """The settings of this machine.
 
         Raises:
             ConfigError: a variable, or a key of the file, that is unknown or cannot be used.
         """
-        unknown = [
-            name
-            for name in os.environ
-            if name.startswith("INGEST_")
-            and name.removeprefix("INGEST_").lower() not in cls.model_fields
-            and name != "INGEST_SETTINGS_FILE"
-        ]
-        if unknown:
-            known = (f"INGEST_{name.upper()}" for name in cls.model_fields)
-            raise ConfigError(f"unknown setting {unknown[0]}", hint=did_you_mean(unknown[0], known))
         try:
-            _check_file(settings_file())
-            return cls()
+            return cls.model_validate(_from_file() | _from_variables(cls.model_fields))
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             name = str(first["loc"][0]) if first["loc"] else "settings"
             raise ConfigError(
-                first["msg"].removeprefix("Value error, "), place=f"INGEST_{name.upper()}"
+                first["msg"].removeprefix("Value error, "), place=f"{PREFIX}{name.upper()}"
             ) from None
-        except ValueError as error:
-            raise ConfigError(f"is not valid JSON: {error}", place=str(settings_file())) from None
 
     @cached_property
     def scratch(self) -> Path:
@@ -149,6 +115,36 @@ class Settings(BaseSettings):
     def default_processes(self) -> int:
         """Processes of a node where the command line names no number."""
         return self.processes or _usable_cores()
+
+
+def _from_variables(known: Collection[str]) -> dict[str, Any]:
+    names = {
+        variable: variable.removeprefix(PREFIX).lower()
+        for variable in os.environ
+        if variable.startswith(PREFIX) and variable != FILE_VARIABLE
+    }
+    for variable, name in names.items():
+        if name not in known:
+            variables = (f"{PREFIX}{one.upper()}" for one in known)
+            raise ConfigError(f"unknown setting {variable}", hint=did_you_mean(variable, variables))
+    return {name: os.environ[variable] for variable, name in names.items()}
+
+
+def _from_file() -> dict[str, Any]:
+    path = settings_file()
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if FILE_VARIABLE in os.environ:
+            raise ConfigError(f"there is no file {path}", place=FILE_VARIABLE) from None
+        return {}
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", place=str(path)) from None
+    except ValueError as error:
+        raise ConfigError(f"is not valid JSON: {error}", place=str(path)) from None
+    if not isinstance(found, dict):
+        raise ConfigError("expected an object", place=str(path))
+    return found
 
 
 def _usable_cores() -> int:
