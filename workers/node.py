@@ -1,6 +1,6 @@
 """A node: a Celery worker for one job, in a process of its own.
 
-Started by ``create`` and ``join`` as ``python -m ingest.workers.node``, which talk to it through signals and
+Started by ``create`` and ``join`` as ``python -m ingest.workers``, which talk to it through signals and
 through its standard input: a line of JSON names its job, for which it waits when it has loaded all that takes a
 while. When that input closes, whoever started it is gone, and it stops as for SIGTERM.
 """
@@ -158,7 +158,7 @@ def _keep_in(scratch_dir: str) -> None:
 
 def main() -> None:
     """Run a node; the URL of Redis comes from its input or ``INGEST_REDIS_URL``, never from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m ingest.workers.node")
+    parser = argparse.ArgumentParser(prog="python -m ingest.workers")
     parser.add_argument("job_id", nargs="?", help="by default a line of the standard input names it")
     parser.add_argument("--name", default=None, help="the node's name; by default a new one")
     parser.add_argument("--processes", type=int, help="by default as many as the settings say")
@@ -176,13 +176,10 @@ def main() -> None:
         settings = settings.model_copy(update={"redis_url": order["redis_url"]})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     gc.freeze()  # what is loaded by now stays, and is not looked through in every process
+    gc.enable()
     processes = arguments.processes or order.get("processes") or settings.default_processes
     try:
         run_node(order["job_id"], arguments.name or new_node_name(), processes, settings)
     except IngestError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

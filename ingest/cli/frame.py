@@ -16,6 +16,8 @@ import click
 
 from ingest.errors import EXIT_CODES, IngestError, did_you_mean
 
+COLLECT_AT = 100_000
+"""New objects at which Python looks for garbage: loading makes as many, and all of them stay."""
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 
 
@@ -78,6 +80,7 @@ class LazyGroup(click.Group):
         )
         if not standalone_mode:
             return run()
+        gc.set_threshold(COLLECT_AT)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")

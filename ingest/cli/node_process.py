@@ -42,7 +42,7 @@ class NodeProcess:
         self._scratch: LockedFolder | None = None
         self.name = new_node_name()
         self._said_early = TemporaryFile()  # noqa: SIM115 - kill closes it
-        command = [sys.executable, "-P", "-m", "ingest.workers.node", "--name", self.name]
+        command = [sys.executable, "-P", "-m", "ingest.workers", "--name", self.name]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -32,7 +32,7 @@ def test_a_node_is_known_by_the_name_that_its_command_gave_it(job: Job) -> None:
         sys.executable,
         "-P",
         "-m",
-        "ingest.workers.node",
+        "ingest.workers",
         job.job_id,
         "--name",
         name,
@@ -54,7 +54,7 @@ def test_a_node_waits_for_a_job_that_its_input_names_and_ends_when_none_comes(
 ) -> None:
     url = job.ledger.url
     monkeypatch.setenv("INGEST_REDIS_URL", "redis://127.0.0.1:1")  # what its input says counts
-    command = [sys.executable, "-P", "-m", "ingest.workers.node", "--processes", "1"]
+    command = [sys.executable, "-P", "-m", "ingest.workers", "--processes", "1"]
     nodes = [subprocess.Popen([*command, "--name", name], stdin=subprocess.PIPE) for name in ("one", "two")]
     try:
         one, two = nodes
