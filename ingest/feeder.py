@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ingest.config import JobConfig
 from ingest.errors import KeyInvalid, SourceUnreadable
@@ -20,7 +21,9 @@ from ingest.items import FileItem, Grid
 from ingest.ledger import Counts, Ledger, pack_items
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import Processors
-from ingest.queue import JobQueue
+
+if TYPE_CHECKING:
+    from ingest.queue import JobQueue
 
 log = logging.getLogger(__name__)
 

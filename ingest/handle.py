@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingest.config import JobConfig, Settings, TilesJob
 from ingest.errors import IngestError
@@ -17,12 +17,14 @@ from ingest.naming import KeyMaker
 from ingest.plugin_loader import Processors, load_finishers, load_processors
 from ingest.presence import NodeSample, Presence
 from ingest.processors import Finisher, JobContext
-from ingest.queue import JobQueue
 from ingest.redis_server import redis_url
 from ingest.status import Status
 from ingest.stores.base import Store, never
 from ingest.stores.open import open_bucket, open_store
 from ingest.stores.retry import RetryingStore
+
+if TYPE_CHECKING:
+    from ingest.queue import JobQueue
 
 
 class JobHandle:
@@ -59,7 +61,9 @@ class JobHandle:
 
     @cached_property
     def queue(self) -> JobQueue:
-        """The job's queue."""
+        """The job's queue. Celery is loaded with it, which takes longer than to look at a job."""
+        from ingest.queue import JobQueue
+
         return JobQueue(self.ledger, self.config.queue.lease_s)
 
     @cached_property
