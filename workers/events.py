@@ -6,12 +6,12 @@ from typing import Any
 
 from celery import bootsteps
 
-EVENTS_EVERY_S = 0.05  # a node is ended when its job is, but given this time to send its last
+EVENTS_EVERY_S = 0.025  # a node is ended when its job is, but given this time to send its last
 EVENTS_AT_ONCE = 1000
 
 
 class GatherEvents(bootsteps.StartStopStep):
-    """Sends the events of batches a few times a second.
+    """Sends the events of batches some times a second.
 
     Celery sends them in each turn of its loop, which costs a node as much as all else that it does for a message.
     """

@@ -24,7 +24,7 @@ from ingest.status import Status
 LOOK_EVERY_S = 0.5
 STATUSES_PER_S = 500  # of all nodes together, where there are many
 CANCEL_WITHIN_S = 1.0
-LAST_EVENTS_S = 0.1  # twice the time after which a node sends what it has gathered
+LAST_EVENTS_S = 0.05  # twice the time after which a node sends what it has gathered
 LINGER_S = 2.0
 HURRY_BEFORE_S = 5.0
 
