@@ -11,6 +11,8 @@ from ingest.version import __version__
 
 # It would look through all that is installed for plugins of its own, which takes longer than to check a config.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+# A node has a process a core; numpy's own threads would wait in each of them for something to do, and not quietly.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 RUN, LOOK, HELP = "Run a job", "Look at jobs", "Help yourself"
 
