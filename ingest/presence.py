@@ -18,6 +18,8 @@ LOOKS_PER_S = 50
 """How many nodes, of all together, look at the others each second, once there are more of them."""
 STOP_WITHIN_S = 30.0
 """Seconds within which a node that was asked to stop has stopped, or is killed."""
+EVENTS_EVERY_S = 0.025
+"""How often a node sends what it has gathered to tell of its batches to whoever watches."""
 
 
 @dataclass(frozen=True, slots=True)

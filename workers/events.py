@@ -6,7 +6,8 @@ from typing import Any
 
 from celery import bootsteps
 
-EVENTS_EVERY_S = 0.025  # a node is ended when its job is, but given this time to send its last
+from ingest.presence import EVENTS_EVERY_S
+
 EVENTS_AT_ONCE = 1000
 
 

@@ -18,13 +18,12 @@ from ingest.coordinator import Coordinator
 from ingest.errors import RedisError
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.presence import STOP_WITHIN_S, NodeSample
+from ingest.presence import EVENTS_EVERY_S, STOP_WITHIN_S, NodeSample
 from ingest.status import Status
 
 LOOK_EVERY_S = 0.5
 STATUSES_PER_S = 500  # of all nodes together, where there are many
 CANCEL_WITHIN_S = 1.0
-LAST_EVENTS_S = 0.05  # twice the time after which a node sends what it has gathered
 LINGER_S = 2.0
 HURRY_BEFORE_S = 5.0
 
@@ -135,7 +134,7 @@ def _see_off(node: NodeProcess, status: Status, all_committed_s: float | None) -
         node.wait(CANCEL_WITHIN_S)
     else:
         idle_s = 0.0 if all_committed_s is None else time.monotonic() - all_committed_s
-        node.wait(max(0.0, LAST_EVENTS_S - idle_s))
+        node.wait(max(0.0, 2 * EVENTS_EVERY_S - idle_s))
 
 
 def _stop_politely(job: Job, node: NodeProcess, screen: Screen, asked: Asked) -> int:
