@@ -28,6 +28,7 @@ CREDENTIALS_TTL = timedelta(minutes=5)
 """How long obstore keeps credentials before it asks boto3 again, which renews them in good time."""
 LOOK_AGAIN_S = 2.0
 """How often credentials that are refused are read anew, at most."""
+BOTO_CLIENTS = ("_boto", "_boto_for_parts")
 READ_TIMEOUT_S = 60
 """How long boto3 waits for a socket that neither takes nor gives a byte."""
 
@@ -92,7 +93,8 @@ class S3Clients:
             except (BotoCoreError, StoreRefused):
                 return False
             self.session = session
-            self.__dict__.pop("_boto", None)
+            for name in BOTO_CLIENTS:
+                self.__dict__.pop(name, None)
             return True
 
     @cached_property
@@ -136,7 +138,7 @@ class S3Clients:
     def close(self) -> None:
         """Let go of boto3's connections."""
         with self._lock:
-            for name in ("_boto", "_boto_for_parts"):
+            for name in BOTO_CLIENTS:
                 if name in self.__dict__:
                     self.__dict__.pop(name).close()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ingest.errors import StoreRefused
 from ingest.stores import s3_clients
+from ingest.stores.base import Checksum
 from ingest.stores.open import open_store
 from ingest.stores.retry import RetryingStore
+from ingest.stores.s3 import S3Store
 from tests.s3_servers import S3Server, s3_destination
 from tests.stores.helpers import MIB, UPLOAD, keys, large_file, meta_of, probed, put
 
@@ -31,9 +34,9 @@ def write_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rclone_s3: S3S
 
 
 @pytest.fixture
-def store(
+def refused(
     write_secret: Write, tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> RetryingStore:
+) -> S3Store:
     """A store that was opened with credentials which the server refuses."""
     write_secret(rclone_s3.secret_key)
     destination = s3_destination(rclone_s3, monkeypatch)
@@ -42,10 +45,17 @@ def store(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     found = probed(destination).capabilities
     write_secret("one-that-has-been-replaced")
-    opened = RetryingStore(open_store(destination, UPLOAD, found), 2, first_wait_s=0.01)
+    opened = open_store(destination, UPLOAD, found)
+    assert isinstance(opened, S3Store)
     with pytest.raises(StoreRefused):
         put(opened, "key")
     return opened
+
+
+@pytest.fixture
+def store(refused: S3Store) -> RetryingStore:
+    """The same, with retries."""
+    return RetryingStore(refused, 2, first_wait_s=0.01)
 
 
 def test_a_put_goes_through(store: RetryingStore, write_secret: Write, rclone_s3: S3Server) -> None:
@@ -59,6 +69,20 @@ def test_a_put_goes_through(store: RetryingStore, write_secret: Write, rclone_s3
 def test_a_large_file_goes_through(
     store: RetryingStore, write_secret: Write, rclone_s3: S3Server, tmp_path: Path
 ) -> None:
+    write_secret(rclone_s3.secret_key)
+    path, body = large_file(tmp_path, 11 * MIB)
+
+    store.put_file("large", path, meta_of(body))
+
+    assert store.read_bytes("large") == body
+
+
+def test_parts_that_carry_a_sha256_go_through(
+    refused: S3Store, store: RetryingStore, write_secret: Write, rclone_s3: S3Server, tmp_path: Path
+) -> None:
+    """They have a client of their own, which a large file before had made with the old key."""
+    refused.capabilities = replace(refused.capabilities, checksum=Checksum.SHA256)
+    assert refused.clients.boto_for_parts
     write_secret(rclone_s3.secret_key)
     path, body = large_file(tmp_path, 11 * MIB)
 
