@@ -176,11 +176,16 @@ def _kill(process: int) -> None:
 
 
 def _memory_of(process: int) -> int | None:
-    """The memory that a process takes, in bytes, or None where it has ended."""
+    """The memory that a process takes, in bytes, or None where it has ended.
+
+    Files that it has mapped are not its own memory, where the system tells (Linux does): the system takes that
+    back as others need room.
+    """
     try:
-        return int(psutil.Process(process).memory_info().rss)
+        memory = psutil.Process(process).memory_info()
     except psutil.Error:
         return None
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def _gib(size_bytes: int) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from mmap import PAGESIZE, PROT_READ, mmap
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,15 @@ class TestMemory:
         (kills,) = begin(job, 0).kills.values()
         assert kills.times == 1
         assert "took 0.2 GiB of memory, and INGEST_PROCESS_MEMORY_BYTES is 0.1 GiB" in kills.why
+
+    def test_does_not_count_files_that_are_mapped(self, tmp_path: Path) -> None:
+        (tmp_path / "day.mseed").write_bytes(bytes(64 * MIB))
+        before = guard_module._memory_of(os.getpid())
+        with (tmp_path / "day.mseed").open("rb") as file, mmap(file.fileno(), 0, prot=PROT_READ) as mapped:
+            assert not any(mapped[place] for place in range(0, 64 * MIB, PAGESIZE))
+            after = guard_module._memory_of(os.getpid())
+        assert before is not None and after is not None
+        assert after - before < 16 * MIB
 
     def test_that_is_scarce_ends_the_largest(
         self, job: Job, start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
