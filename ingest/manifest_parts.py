@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(_FIELDS)
 """The columns of ``manifest.parquet``: a row for each object that was stored, or was there already."""
 
 Read = TypeVar("Read")
+_PART_NAME = re.compile(r"\d{10}-\w+\.arrow\.zst")
 
 READERS = 16
 LISTED_AT_ONCE = 1000  # by an S3 server
@@ -166,11 +168,12 @@ def _each(read: Callable[[tuple[int, str]], Read], parts: Iterable[tuple[int, st
 
 
 def listed_parts(store: Store, job_id: str) -> Iterator[str]:
-    """The keys of a job's parts that are there, in order; of any attempt."""
+    """The keys of a job's parts that are there, in order; of any attempt. What else lies there is passed over."""
+    folder = parts_folder(job_id)
     after: str | None = None
     while True:
-        page = store.first_listed(parts_folder(job_id), after, LISTED_AT_ONCE)
-        yield from (info.key for info in page)
+        page = store.first_listed(folder, after, LISTED_AT_ONCE)
+        yield from (info.key for info in page if _PART_NAME.fullmatch(info.key, len(folder)))
         if len(page) < LISTED_AT_ONCE:
             return
         after = page[-1].key

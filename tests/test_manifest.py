@@ -125,6 +125,20 @@ class TestComplete:
         assert first["mtime"] == 1_700_000_000_123_456_789
         assert [*tmp_path.glob("manifest-*")] == [], "scratch is cleaned up"
 
+    def test_passes_over_what_others_put_beside_the_parts(self, store: LocalStore, tmp_path: Path) -> None:
+        parts(store, {0: [row(0)]})
+        for name in (".DS_Store", "0000000000-t.arrow.zst.bak", "notes.txt"):
+            put(store, f"{folder(JOB)}parts/{name}")
+
+        complete(store, 1, tmp_path)
+
+        assert keys(store, tmp_path) == ["k00000"]
+        assert [name for name in left(store) if name.startswith("parts/")] == [
+            "parts/.DS_Store",
+            "parts/0000000000-t.arrow.zst.bak",
+            "parts/notes.txt",
+        ]
+
     def test_of_an_empty_job(self, store: LocalStore, tmp_path: Path) -> None:
         complete(store, 0, tmp_path)
 
