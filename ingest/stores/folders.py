@@ -13,6 +13,9 @@ TEMP_PREFIX = ".ingest-tmp-"
 INTERNAL = b".ingest/"
 """The manifests' folder, walked only where the prefix begins with it."""
 
+LOST_AND_FOUND = b"lost+found/"
+"""In the root of many a drive, for its owner alone: no folder of ours where it cannot be looked into."""
+
 ATTEMPTS = 50  # to make a folder that others just remove as empty
 _UNNAMED: int = getattr(os, "O_TMPFILE", 0) if Path("/proc/self/fd").is_dir() else 0
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -148,12 +151,18 @@ def _walk(folder: int, above: bytes, prefix: bytes, after: bytes) -> Iterator[tu
             continue
         if not wanted or (after > key and not after.startswith(key)):
             continue
-        with suppress(FileNotFoundError):
+        try:
             below = os.open(relative[:-1], _FOLDER, dir_fd=folder)
-            try:
-                yield from _walk(below, key, prefix, after)
-            finally:
-                os.close(below)
+        except FileNotFoundError:
+            continue
+        except PermissionError as error:
+            if key == LOST_AND_FOUND:
+                continue
+            raise PermissionError(error.errno, f"{error.strerror}: {os.fsdecode(key)}") from None
+        try:
+            yield from _walk(below, key, prefix, after)
+        finally:
+            os.close(below)
 
 
 def _entries(folder: int) -> list[tuple[bytes, int | None]]:

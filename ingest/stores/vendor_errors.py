@@ -259,6 +259,8 @@ def from_os(error: OSError, place: Place, key: str | None = None) -> StoreError 
         return KeyConflict(f"{key!r} needs a folder where a file or a link lies, or the other way round")
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL) and key is not None:
         return KeyInvalid(f"{place} cannot hold the key {key!r}: {said}")
+    if error.errno == errno.EFBIG and key is not None:
+        return KeyInvalid(f"{place} cannot hold a file so large (key {key!r}): {said}")
     kind = _BY_ERRNO.get(error.errno or 0, StoreUnreachable)
     hint = "free some space; the work goes on by itself" if kind is StoreFull else None
     return _named(kind, place, key, said, hint=hint)

@@ -7,7 +7,9 @@ import stat
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -25,6 +27,8 @@ from ingest.stores.base import Store
 from ingest.stores.local import LocalStore
 from tests.needs import require
 from tests.stores.helpers import MIB, keys, large_file, meta_of, probed, put
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -122,6 +126,34 @@ def test_a_key_like_an_unfinished_file_is_refused_and_such_files_are_not_listed(
 def test_a_name_that_is_too_long_is_the_items_fault(local: Store) -> None:
     with pytest.raises(KeyInvalid):
         put(local, "é" * 200)
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """As a user who may not do everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(local: Store, root: Path) -> None:
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        drive = LocalStore(f"file://{name}", Path(name))
+        for key in ("a/k", "private/k", "z"):
+            put(drive, key)
+        (Path(name) / "lost+found").mkdir(mode=0)  # as ext4 makes one in the root of a drive
+        with without_rights():
+            assert keys(drive) == ["a/k", "private/k", "z"]
+        (Path(name) / "private").chmod(0)
+        with without_rights(), pytest.raises(StoreRefused, match="Permission denied: private/"):
+            keys(drive)
+        (Path(name) / "private").chmod(0o700)
 
 
 def test_empty_folders_do_not_stay(local: Store, root: Path) -> None:

@@ -161,6 +161,7 @@ def test_errors_of_obstore_without_an_answer(error: Exception, kind: type[StoreE
         (errno.EISDIR, KeyConflict),
         (errno.ELOOP, KeyConflict),
         (errno.ENAMETOOLONG, KeyInvalid),
+        (errno.EFBIG, KeyInvalid),
         (errno.EEXIST, ObjectExists),
         (errno.EIO, StoreUnreachable),
         (errno.ESTALE, StoreUnreachable),
