@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
@@ -60,8 +61,10 @@ class Coordinator:
 
     def run(self, stop: threading.Event) -> None:
         """Do the duty until the job has ended, or ``stop`` is set. Trouble is noted in the job and waited out."""
-        renewal = threading.Thread(target=self._keep, args=(stop,), name="duty", daemon=True)
-        renewal.start()
+        with self._renewing(stop):
+            self._run(stop)
+
+    def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
                 again = self.step()
@@ -85,7 +88,6 @@ class Coordinator:
                 self._note(IngestError(f"a fault in a plugin or in Ingest: {error!r}"))
                 stop.wait(TROUBLE_WAIT_S)
             stop.wait(IDLE_S if self._on_duty else WAIT_S)
-        renewal.join(1)
 
     def raise_trouble(self) -> None:
         """Give up on what does not mend itself: a source that cannot be listed, a damaged manifest part.
@@ -108,8 +110,27 @@ class Coordinator:
         except RedisError as error:
             log.debug("could not give the duty up: %s", error.what)
 
+    @contextmanager
+    def on_duty(self) -> Iterator[None]:
+        """For who calls :meth:`step`: within it the duty is kept however long a step takes, and then given up."""
+        try:
+            with self._renewing(threading.Event()):
+                yield
+        finally:
+            self.let_go()
+
+    @contextmanager
+    def _renewing(self, stop: threading.Event) -> Iterator[None]:
+        """Renew the duty while a long step (a listing, the manifest) is under way, until ``stop``."""
+        renewal = threading.Thread(target=self._keep, args=(stop,), name="renewal", daemon=True)
+        renewal.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            renewal.join(1)
+
     def _keep(self, stop: threading.Event) -> None:
-        """Renew the duty while a long step (a listing, the manifest) is under way."""
         while not stop.wait(DUTY_TTL_S / 4):
             if not self._on_duty:
                 continue

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from ingest import coordinator as coordinator_module
 from ingest.coordinator import Coordinator
+from ingest.duty import Duty
 from ingest.errors import SourceUnreadable
 from ingest.job import Job
 from ingest.ledger import State, Tally
@@ -141,6 +143,18 @@ def test_only_one_does_it(job: Job) -> None:
     second.step()
     assert second._duty.hold()
     assert not first.step()
+
+
+def test_the_duty_is_kept_however_long_a_step_takes(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `ingest complete` does it, whose one step writes the whole manifest."""
+    monkeypatch.setattr(coordinator_module, "DUTY_TTL_S", 2.0)
+    first, second = Coordinator(job, "n1"), Duty(job.ledger, "n2")
+    first._duty = Duty(job.ledger, "n1", ttl_s=2.0)
+    with first.on_duty():
+        first.step()
+        time.sleep(3.0)
+        assert not second.hold()
+    assert second.hold()
 
 
 @pytest.mark.parametrize(

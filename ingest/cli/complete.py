@@ -33,7 +33,7 @@ def command(job_id: str) -> int:
     if job.ledger.state() not in (State.COMPLETE, State.FAILED):
         job.ledger.finish(State.COMPLETING)
     coordinator = Coordinator(job, f"complete-{socket.gethostname()}-{os.getpid()}")
-    try:
+    with coordinator.on_duty():
         while not (status := job.status()).state.ended:
             if status.state in (State.UPLOADING, State.UPLOADED):
                 raise JobError(
@@ -42,8 +42,6 @@ def command(job_id: str) -> int:
                 )
             coordinator.step()
             time.sleep(LOOK_EVERY_S)
-    finally:
-        coordinator.let_go()
     for line in end_lines(status):
         click.echo(printable(line))
     return status.exit_code

@@ -206,9 +206,9 @@ def _summary(config: JobConfig, seen: Preview) -> list[str]:
 def _feed_and_leave(job: Job) -> int:
     """List as much as the queue has room for. The nodes that join list the rest."""
     coordinator = Coordinator(job, f"create-{job.job_id}")
-    while coordinator.step():
-        pass
-    coordinator.let_go()
+    with coordinator.on_duty():
+        while coordinator.step():
+            pass
     status = job.status()
     if status.state in (State.PREPARING, State.UPLOADING):
         rest = "all" if status.counts.enumerated else "the nodes list the rest; so far"
