@@ -82,9 +82,9 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
-        if url is not None and {"password", "username"} & parse_qs(urlsplit(url).query).keys():
+        if url and {"password", "username"} & parse_qs(urlsplit(url).query).keys():
             raise ValueError("must not hold a user or password behind `?`; write redis://user:password@host")
         return url or None
 

@@ -108,13 +108,15 @@ class ClipMaker:
     def _encoded(self, whole: Samples, rate_hz: int) -> bytes:
         """``whole`` as a file; its numbers are overwritten."""
         file = io.BytesIO()
-        if self.format == "wav":
+        if (
+            self.format == "wav" and not self.bits // 8 * len(whole) % 2
+        ):  # RIFF fills up what is odd; wave does not
             with wave.open(file, "wb") as wav:
                 wav.setparams((1, self.bits // 8, rate_hz, len(whole), "NONE", ""))
                 wav.writeframes(_packed(whole, self.bits).data)
         else:  # libsndfile takes the upper bits of each 16- or 32-bit number it is given
             given = whole.astype(np.int16) if self.bits == 16 else np.left_shift(whole, 32 - self.bits, whole)
-            soundfile.write(file, given, rate_hz, format="FLAC", subtype=f"PCM_{self.bits}")
+            soundfile.write(file, given, rate_hz, format=self.format.upper(), subtype=f"PCM_{self.bits}")
         return file.getvalue()
 
 

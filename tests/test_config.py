@@ -288,6 +288,10 @@ class TestSettings:
         with pytest.raises(ConfigError, match="INGEST_REDISURL"):
             Settings.load()
 
+    def test_take_an_empty_redis_url_for_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("INGEST_REDIS_URL", "")
+        assert Settings.load().redis_url is None
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("INGEST_LOG_LEVEL", "LOUD"), ("INGEST_PROCESSES", "0"), ("INGEST_REDIS_URL", "http://x:secret@y")],

@@ -38,6 +38,21 @@ def test_counts_come_back_to_the_last_bit(format_: ClipFormat, bits: Bits) -> No
     assert (rate_hz, subtype, how) == (64_000, f"PCM_{bits}", "counts")
 
 
+@pytest.mark.parametrize("bits", [16, 24, 32])
+@pytest.mark.parametrize("samples", [5, 6])
+def test_a_wav_files_chunks_are_of_even_length(bits: Bits, samples: int) -> None:
+    """As RIFF demands: an odd one is filled up with a byte that its own length does not count."""
+    body, _ = ClipMaker("wav", bits, "counts").make(
+        [(0, np.arange(samples, dtype=np.int32))], samples, 64_000.0
+    )
+    place, lengths = 12, {}
+    while place < len(body):
+        lengths[body[place : place + 4]] = length = int.from_bytes(body[place + 4 : place + 8], "little")
+        place += 8 + length + length % 2
+    assert place == len(body) == 8 + int.from_bytes(body[4:8], "little")
+    assert lengths[b"data"] == samples * bits // 8
+
+
 @pytest.mark.parametrize(("format_", "bits"), [("wav", 16), ("flac", 24), ("wav", 24)])
 @pytest.mark.parametrize("number", [1, -1])
 def test_counts_that_do_not_fit_are_refused(format_: ClipFormat, bits: Bits, number: int) -> None:
