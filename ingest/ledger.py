@@ -7,7 +7,7 @@ Keys of a job, all below ``ingest:{ID}``:
 ``…:committed``    bitmap  a bit for each batch that is stored and counted
 ``…:payloads``     hash    batch → its items, for batches that are not arithmetic, until committed (those of items
                            that are tried again: until the job has ended)
-``…:attempts``     hash    batch → how often it was begun, until committed
+``…:attempts``     hash    batch → how often it was begun, without what was stopped politely, until committed
 ``…:in_hand``      hash    batch → index of the item being tried by itself, the node that tries it, its process
 ``…:kills``        hash    batch → how often each item was in hand when its process died, and why where known
 ``…:parts``        hash    batch → its manifest part: the token in its name, what it counts, which files it has
@@ -254,13 +254,14 @@ class Ledger:
             return None
         if word == "stop":
             return State(answer[1].decode() or State.CANCELLED)
-        _, number, payload, kills, began_s, payload_sha1 = answer
+        _, number, payload, kills, began_s, payload_sha1, was_begun = answer
         return Attempt(
             number=int(number),
             items=unpack_items(payload) if payload else None,
             kills={int(index): Kills(*known) for index, known in json.loads(kills).items()},
             began_s=int(began_s),
             payload_sha1=payload_sha1.decode(),
+            was_begun=bool(was_begun),
         )
 
     def hold_item(self, batch: int, index: int, node: str = "", process: int = 0) -> None:

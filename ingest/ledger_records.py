@@ -92,6 +92,7 @@ class Attempt:
         kills: index of an item → how often it was in hand by itself when its process died.
         began_s: Redis's time, in seconds since 1970 UTC.
         payload_sha1: of the batch's payload; a commit names it, so that it counts for these items and no others.
+        was_begun: before this, be it by an attempt that was stopped and does not count: some of it may be stored.
     """
 
     number: int
@@ -99,6 +100,7 @@ class Attempt:
     kills: Mapping[int, Kills]
     began_s: int
     payload_sha1: str
+    was_begun: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,13 +65,15 @@ return 1
 
 BEGIN = """
 -- KEYS: job, committed, payloads, attempts, in_hand, kills, left, ended · ARGV: batch
--- {'stop', state} | {'committed'} | {'unknown'} | {'go', attempt, payload, kills, now, sha1 of the payload}
+-- {'stop', state} | {'committed'} | {'unknown'}
+-- | {'go', attempt, payload, kills, now, sha1 of the payload, 1 where it was begun before}
 local f = redis.call('HMGET', KEYS[1], 'state', 'batches')
 if f[1] ~= 'uploading' and f[1] ~= 'preparing' then return {'stop', f[1] or ''} end
 local batch = ARGV[1]
 if tonumber(batch) >= tonumber(f[2] or '0') then return {'unknown'} end
 if redis.call('GETBIT', KEYS[2], batch) == 1 then return {'committed'} end
 local payload = redis.call('HGET', KEYS[3], batch) or ''
+local was_begun = redis.call('HEXISTS', KEYS[4], batch)
 local attempt = redis.call('HINCRBY', KEYS[4], batch, 1)
 local text = redis.call('HGET', KEYS[6], batch) or '{}'
 if attempt > 1 then  -- before, nothing was tried by itself
@@ -90,7 +92,7 @@ if attempt > 1 then  -- before, nothing was tried by itself
   end
   text = next(kills) and cjson.encode(kills) or '{}'
 end
-return {'go', attempt, payload, text, redis.call('TIME')[1], redis.sha1hex(payload)}
+return {'go', attempt, payload, text, redis.call('TIME')[1], redis.sha1hex(payload), was_begun}
 """
 
 BLAME = """
@@ -105,6 +107,7 @@ return 1
 
 RELEASE = """
 -- KEYS: attempts, in_hand · ARGV: batch · a polite stop: this attempt does not count against its items
+-- Its field stays, as 0: the batch was begun, and some of it may be stored.
 redis.call('HDEL', KEYS[2], ARGV[1])
 if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') > 0 then redis.call('HINCRBY', KEYS[1], ARGV[1], -1) end
 return 1

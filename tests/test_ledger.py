@@ -247,6 +247,18 @@ class TestAttempts:
         again = begin(job, 0)
         assert (again.number, again.kills) == (2, {})
 
+    def test_that_were_stopped_politely_are_known_to_have_begun(self, job: Job) -> None:
+        feed(job.ledger)
+        assert not begin(job, 0).was_begun
+        job.ledger.release(0)
+
+        again = begin(job, 0)
+
+        assert (again.number, again.was_begun) == (1, True)
+        job.ledger.commit(0, Tally({"done": 2}))
+        job.ledger.release(0)
+        assert job.ledger.client.exists(job.ledger.key("attempts")) == 0
+
     def test_count_who_was_in_hand_when_its_process_died(self, job: Job) -> None:
         feed(job.ledger)
         assert begin(job, 0).kills == {}

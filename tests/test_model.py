@@ -167,6 +167,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert answer is None
         else:
             assert isinstance(answer, Attempt)
+            assert answer.was_begun == (batch in model.attempts)
             model.attempts[batch] = model.attempts.get(batch, 0) + 1
             # A first attempt blames nobody: only a Redis that forgot has an item in hand before it.
             if batch in model.in_hand and model.attempts[batch] > 1:

@@ -121,6 +121,8 @@ class _Run:
         self._kit = kit
         self._hold = hold
         self._alone = batch.attempt > 1
+        self._again = self._alone or batch.was_begun
+        self._stored: set[str] = set()  # keys of items that are tried once more
         self._result = BatchResult(batch, kit.node)
         self._on_their_way: deque[_InHand] = deque()
         self._keys: dict[int, str] = {}
@@ -299,7 +301,7 @@ class _Run:
                 key,
                 upload,
                 listed=self._existing.get(key),
-                again=self._alone,
+                again=self._again or key in self._stored,
                 listed_bytes=item.size_bytes if is_its_file and isinstance(item, FileItem) else None,
             )
             hand.uploads[key] = self._unchanged.settled(task) or self._sending.send(task)
@@ -319,6 +321,7 @@ class _Run:
                 self._waited_for_sources() or not was_tried_again
             ):
                 was_tried_again = True
+                self._stored.update(outcome.key for outcome in outcomes if outcome.status == "stored")
                 for key in hand.uploads:
                     del self._keys_taken[key]
                 hand = self._begin(hand.index, hand.item)

@@ -27,6 +27,7 @@ class Batch:
         attempt: 1 for the first try.
         kills: index of an item → how often it was in hand, by itself, when its process died.
         began_s: Redis's time when the attempt began, in seconds since 1970 UTC.
+        was_begun: an attempt before this one, counted or not, may have stored some of it.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Batch:
     attempt: int = 1
     kills: Mapping[int, Kills] = field(default_factory=dict)
     began_s: int = 0
+    was_begun: bool = False
 
 
 @dataclass(slots=True)

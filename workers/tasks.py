@@ -114,7 +114,12 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
     part = secrets.token_hex(4)
     try:
         batch = Batch(
-            number, job.items(number, attempt.items), attempt.number, attempt.kills, attempt.began_s
+            number,
+            job.items(number, attempt.items),
+            attempt.number,
+            attempt.kills,
+            attempt.began_s,
+            attempt.was_begun,
         )
         result = do_batch(batch, kit, hold)
         if attempt.number > 1:

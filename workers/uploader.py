@@ -82,7 +82,7 @@ class Task:
         size_bytes: of its body.
         is_streamed: it is too large to be held in memory.
         listed: what a listing found under the key.
-        again: its batch is done for the second time or later.
+        again: this job may have stored it before: its batch was begun before, or the item was.
     """
 
     item: Item

@@ -33,6 +33,7 @@ from ingest.workers.watch import Watch
 from tests.workers.making import LARGE_BYTES, FaultyStore, Remembering, bench, local_store
 
 PLUGIN = '''
+from ingest.errors import SourceUnreadable
 from ingest.processors import TileProcessor, Upload
 
 class Twice(TileProcessor):
@@ -43,6 +44,19 @@ class Twice(TileProcessor):
             yield Upload(source.path.read_bytes() + part.encode(), fields={"suffix": "." + part})
             if "bad" in source.item.name:
                 raise ZeroDivisionError("a plugin's fault")
+
+class Passing(Twice):
+    """A source that breaks in the middle of an item, the first time."""
+
+    tried = 0
+
+    def uploads(self, source):
+        first, second = super().uploads(source)
+        yield first
+        self.tried += 1
+        if self.tried == 1:
+            raise SourceUnreadable("input/output error")
+        yield second
 
 class Nothing(TileProcessor):
     def uploads(self, source):
@@ -193,6 +207,22 @@ class TestItems:
         with bench(tmp_path, **named) as b:
             again = do_batch(Batch(0, items, attempt=2), b.kit)
             assert again.counters == result.counters
+
+    @pytest.mark.parametrize("is_others", [False, True])
+    def test_tried_once_more_do_not_conflict_with_themselves(
+        self, tmp_path: Path, plugins: str, is_others: bool
+    ) -> None:
+        named: Any = {"key": "{stem}{suffix}", "tile_processor": {"class": f"{plugins}.Passing"}}
+        with bench(tmp_path, on_existing="fail", **named) as b:
+            b.put("x", b"x")
+            if is_others:
+                (b.stored / "x.b").write_bytes(b"xb")
+
+            result = do_batch(b.batch(), b.kit)
+
+            assert b.objects() == {"x.a": b"xa", "x.b": b"xb"}
+            assert [f.reason.split(" exists")[0] for f in result.failures.values()] == ["'x.b'"] * is_others
+            assert (result.counters["done"], result.counters["failed"]) == (1 - is_others, is_others)
 
     def test_of_a_faulty_plugin_fail_alone(self, tmp_path: Path, plugins: str) -> None:
         with bench(tmp_path, tile_processor={"class": f"{plugins}.Odd"}) as b:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery.exceptions import Reject
@@ -14,12 +15,16 @@ from ingest.job import Job
 from ingest.ledger import State, Tally, pack_items
 from ingest.manifest import decode_part, part_key
 from ingest.presence import Orders
+from ingest.stores.base import Stored
+from ingest.stores.local import LocalStore
 from ingest.workers import patience, tasks
 from ingest.workers.batch import Kit
 from ingest.workers.kit import make_kit
 from ingest.workers.tasks import run_batch, run_task
 from ingest.workers.watch import Watch
-from tests.engine.jobs_by_hand import begin, job_over
+from tests.audit import make_files
+from tests.engine.jobs_by_hand import begin, feed, job_over, work
+from tests.engine.making import files_below
 from tests.stores.helpers import keys
 
 
@@ -93,6 +98,39 @@ def test_an_attempt_that_was_stopped_does_not_count(job: Job, kit: Kit) -> None:
 
     assert job.status().counts.committed == 0
     assert begin(job, 0).number == 1
+
+
+def test_what_an_attempt_that_was_stopped_had_stored_is_no_conflict(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that others write to as well, where nothing that exists may be taken for the job's."""
+    monkeypatch.setattr(Watch, "of", classmethod(lambda cls, presence, node, process: cls()))
+    expected = make_files(tmp_path / "source", 5)
+    (tmp_path / "stored").mkdir()
+    (tmp_path / "stored" / "of another").touch()
+    job = job_over(tmp_path, destination={"url": f"file://{tmp_path}/stored", "on_existing": "fail"})
+    feed(job)
+    kit = make_kit(job, "n1")
+    put = LocalStore.put
+
+    def put_and_stop(store: LocalStore, *arguments: Any, **options: Any) -> Stored:
+        stored = put(store, *arguments, **options)
+        kit.watch.follow(Orders(stopping="now"))
+        return stored
+
+    monkeypatch.setattr(LocalStore, "put", put_and_stop)
+    with pytest.raises(Stopped):
+        run_batch(job, kit, 0)
+    monkeypatch.setattr(LocalStore, "put", put)
+    there = set(files_below(tmp_path / "stored")) & set(expected)
+    assert there
+    kit.close()
+
+    work(job)
+
+    counts = job.status().counts
+    assert [*job.failures()] == []
+    assert (counts.done, counts.skipped) == (5 - len(there), len(there))
 
 
 @pytest.mark.parametrize("state", [State.CANCELLING, State.COMPLETE, State.EXPIRED])
