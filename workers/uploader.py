@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import mimetypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,10 @@ from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadR
 from ingest.stores.source import ensure_size, fingerprint, read_steady, size_of
 from ingest.workers.dedupe import Dedupe
 from ingest.workers.patience import PatientStore
+from ingest.workers.proven import has_its_bytes, md5
 from ingest.workers.watch import Watch
+
+log = logging.getLogger(__name__)
 
 TRIES = 2
 """How often a put is tried whose key is taken by what is gone when it is looked at."""
@@ -101,13 +105,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """What a task makes: its key, its size, what is stored with it, and what the manifest says beside that."""
+    """What a task makes: its key, its size, what is stored with it, and what the manifest says beside that.
+
+    ``body`` is None where it is too large to be held in memory.
+    """
 
     key: str
     size_bytes: int
     meta: ObjectMeta
     facts: Mapping[str, str]
     again: bool
+    body: bytes | None
 
     def outcome(self, status: Literal["stored", "skipped"], etag: str | None) -> Outcome:
         meta = self.meta
@@ -182,7 +190,7 @@ class Uploader:
         """
         given = task.upload.body
         body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
-        made = self._object(task, *self._hashed(body))
+        made = self._object(task, *self._hashed(body), body)
 
         def put() -> Stored:
             stored = self._store.put(made.key, body, made.meta, if_absent=self._guarded)
@@ -190,7 +198,7 @@ class Uploader:
             return stored
 
         there = self._found(task, ask=False)
-        if self._is_from_before(there, len(body)) and there.etag == _md5(body):
+        if self._is_from_before(there, len(body)) and there.etag == md5(body):
             return made.outcome("skipped", there.etag)
         return self._stored(made, there, put)
 
@@ -204,9 +212,9 @@ class Uploader:
         if task.is_streamed or not self._is_from_before(there, task.size_bytes):
             return None
         body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
-        if there.etag != _md5(body):
+        if there.etag != md5(body):
             return None
-        return self._object(task, *self._hashed(body)).outcome("skipped", there.etag)
+        return self._object(task, *self._hashed(body), body).outcome("skipped", there.etag)
 
     def _is_from_before(self, there: ObjectInfo | None, size_bytes: int) -> TypeGuard[ObjectInfo]:
         """Whether a listing shows an object of this size that is older than the job.
@@ -231,7 +239,7 @@ class Uploader:
         ensure_size(path, task.size_bytes)
         digests = Digests(self._policy.digests)
         read = fingerprint(path, self._store.cut(task.size_bytes), self._watch.check, digests.update)
-        made = self._object(task, read.sha256, read.size_bytes, digests.found())
+        made = self._object(task, read.sha256, read.size_bytes, digests.found(), None)
 
         def put() -> Stored:
             sent = self._sent(task.item.name, read.size_bytes)
@@ -246,12 +254,14 @@ class Uploader:
         digests.update(body)
         return hashlib.sha256(body).hexdigest(), len(body), digests.found()
 
-    def _object(self, task: Task, sha256: str, size_bytes: int, digests: Mapping[str, str]) -> _Object:
+    def _object(
+        self, task: Task, sha256: str, size_bytes: int, digests: Mapping[str, str], body: bytes | None
+    ) -> _Object:
         known = task.upload.content_type or _MEDIA_TYPES.guess_type(task.key)[0]
         whose = {"ingest-item": f"{self._policy.job_id}/{item_id(task.item)}"}
         meta = ObjectMeta(sha256, known or "application/octet-stream", whose)
         facts = {**task.upload.metadata, **digests} if digests else task.upload.metadata
-        return _Object(task.key, size_bytes, meta, facts, task.again)
+        return _Object(task.key, size_bytes, meta, facts, task.again, body)
 
     def _found(self, task: Task, *, ask: bool) -> ObjectInfo | None:
         """What is under the key already, as far as that is worth a question: a large file is not sent in vain."""
@@ -294,7 +304,7 @@ class Uploader:
     def _settle(self, made: _Object, there: ObjectInfo | None) -> Outcome | None:
         """What the object that is there under the key means: equal content is an outcome, other a conflict.
 
-        None where there is none, or it may be overwritten.
+        None where there is none, or it may be overwritten. One of this item's own that was garbled is deleted.
         """
         policy = self._policy
         info = there if there is None or there.sha256 is not None else self._store.stat(made.key)
@@ -308,6 +318,11 @@ class Uploader:
                 hint="make destination.key tell them apart, for example with {path}",
             )
         if policy.on_existing == "overwrite":
+            return None
+        promises_ours = is_ours and info.sha256 == made.meta.sha256
+        if promises_ours and not has_its_bytes(self._store, info, made.size_bytes, made.body):
+            log.warning("%r has other bytes than were sent, and is stored again", made.key)
+            self._store.delete([made.key])
             return None
         is_same_size = info.size_bytes == made.size_bytes
         if is_same_size and info.sha256 is None:  # another tool stored it, or the server has forgotten
@@ -339,10 +354,6 @@ class Uploader:
     @property
     def _guarded(self) -> bool:
         return self._policy.if_absent and self._policy.on_existing != "overwrite"
-
-
-def _md5(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def _facts(info: ObjectInfo) -> str:
