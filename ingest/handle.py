@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -88,16 +89,21 @@ class JobHandle:
         """The bucket, opened anew; see :meth:`open_store`."""
         return open_bucket(self.config.destination, self.config.upload, self.record.capabilities)
 
-    def processors(self, check: Callable[[], None] = never) -> Processors:
+    def processors(
+        self,
+        check: Callable[[], None] = never,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Processors:
         """New processors for the job, checked on this machine.
 
         Args:
             check: called while a processor waits, for a slot say; raises to interrupt.
+            waiting: a context in which it waits for a slot.
 
         Raises:
             ConfigError: one is missing here, not allowed here, or cannot read its source from here.
         """
-        slots = LeasedSlots(self.ledger, check, self.settings.redis_patience_s)
+        slots = LeasedSlots(self.ledger, check, self.settings.redis_patience_s, waiting=waiting)
         context = replace(self.context, slots=slots, check=check)
         processors = load_processors(self.config, context, self.settings)
         processors.path.check()

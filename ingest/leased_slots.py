@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from ingest import ledger_scripts as scripts
 from ingest.errors import RedisError, RedisFull, RedisUnreachable
@@ -33,6 +33,7 @@ class LeasedSlots:
     Args:
         check: called while waiting; raises to interrupt.
         patience_s: how long to wait for a Redis that is away.
+        waiting: a context to wait in, which may note that.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class LeasedSlots:
         check: Callable[[], None] = never,
         patience_s: float = 0.0,
         ttl_s: float = SLOT_TTL_S,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._ledger = ledger
         self._check = check
         self._patience_s = patience_s
         self._ttl_s = ttl_s
+        self._waiting = waiting
         self._take = ledger.client.register_script(scripts.TAKE_SLOT)
         self._held: dict[str, str] = {}  # token → the key of its slots
         self._changed = threading.Condition()
@@ -60,7 +63,8 @@ class LeasedSlots:
             RedisError: Redis refuses, or has been away for longer than this node is patient.
         """
         key, token = self._ledger.key(f"slots:{name}"), secrets.token_hex(8)
-        self._wait(key, token, at_once)
+        with self._waiting():
+            self._wait(key, token, at_once)
         with self._changed:
             self._held[token] = key
             self._renew_from_now_on()

@@ -124,6 +124,7 @@ class _Run:
         self._again = self._alone or batch.was_begun
         self._stored: set[str] = set()  # keys of items that are tried once more
         self._result = BatchResult(batch, kit.node)
+        kit.processor_time.begin_anew()
         self._on_their_way: deque[_InHand] = deque()
         self._keys: dict[int, str] = {}
         self._keys_taken: dict[str, int] = {}
@@ -351,13 +352,19 @@ class _Run:
         return outcomes
 
     def _waited_for_sources(self) -> bool:
-        """Wait while the whole source is away (unmounted, say). False where it is there: only the item is missing."""
-        waited = False
-        while (trouble := self._trouble_with_sources()) is not None:
-            waited = True
-            log.warning("waiting for the source: %s", trouble)
-            self._kit.watch.take(f"waiting for the source: {trouble}")
-            self._kit.watch.sleep(SOURCE_WAIT_S)
+        """Wait while the whole source is away (unmounted, say). False where it is there: only the item is missing.
+
+        None of the time that its item has taken so far counts then: what was done is lost with the source.
+        """
+        waited, clock = False, self._kit.processor_time
+        with clock.paused():
+            while (trouble := self._trouble_with_sources()) is not None:
+                waited = True
+                log.warning("waiting for the source: %s", trouble)
+                self._kit.watch.take(f"waiting for the source: {trouble}")
+                self._kit.watch.sleep(SOURCE_WAIT_S)
+            if waited:
+                clock.begin_anew()
         return waited
 
     def _trouble_with_sources(self) -> str | None:

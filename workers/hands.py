@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -69,6 +70,25 @@ class ProcessorTime:
         self._hands = hands
         self._item = (-1, -1)
         self._spent_s = 0.0
+        self._since_s = 0.0
+        self._thread = 0  # whose call is under way
+
+    def begin_anew(self) -> None:
+        """Forget what calls have spent so far: the batch is begun, or its source is back."""
+        self._spent_s = 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it a call of the calling thread waits for what is no doing of its item, and that does not count."""
+        hands = self._hands
+        if hands is None or not self._since_s or self._thread != threading.get_ident():
+            yield
+            return
+        self._stop(hands)
+        try:
+            yield
+        finally:
+            self._go(hands)
 
     def of(self, batch: int, index: int) -> AbstractContextManager[None]:
         """Within it they are."""
@@ -91,10 +111,18 @@ class ProcessorTime:
     def _noted(self, hands: Hands, batch: int, index: int) -> Iterator[None]:
         if self._item != (batch, index):
             self._item, self._spent_s = (batch, index), 0.0
-        since_s = time.monotonic()
-        hands.write(Held(batch, index, self._spent_s, since_s))
+        self._thread = threading.get_ident()
+        self._go(hands)
         try:
             yield
         finally:
-            hands.write(None)
-            self._spent_s += time.monotonic() - since_s
+            self._stop(hands)
+
+    def _go(self, hands: Hands) -> None:
+        self._since_s = time.monotonic()
+        hands.write(Held(*self._item, self._spent_s, self._since_s))
+
+    def _stop(self, hands: Hands) -> None:
+        hands.write(None)
+        self._spent_s += time.monotonic() - self._since_s
+        self._since_s = 0.0

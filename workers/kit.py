@@ -95,7 +95,8 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         digests=config.upload.digests,
     )
     records = PatientRecords(job.ledger, job.settings.redis_patience_s, watch)
-    processors = job.processors(watch.check)
+    processor_time = ProcessorTime(hands if config.queue.item_timeout_s is not None else None)
+    processors = job.processors(watch.check, processor_time.paused)
     conditional = capabilities.if_absent and job.record.destination_was_empty
     kit = Kit(
         node=node,
@@ -108,7 +109,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         pace=Pace(config.upload.threads),
         bytes_in_flight=config.upload.bytes_in_flight,
         list_existing=config.destination.on_existing != "overwrite" and not conditional,
-        processor_time=ProcessorTime(hands if config.queue.item_timeout_s is not None else None),
+        processor_time=processor_time,
     )
     watch.start()
     return kit

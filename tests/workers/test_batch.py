@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -548,6 +549,46 @@ class TestProcessorTime:
         assert other is not None
         assert other.spent_s == 0
         assert hands.read(process + 1) is None
+
+    def test_stands_still_while_its_own_thread_waits(self) -> None:
+        hands, process = Hands(), os.getpid()
+        clock = ProcessorTime(hands)
+
+        def wait() -> Held | None:
+            with clock.paused(), clock.paused():
+                time.sleep(0.05)
+                return hands.read(process)
+
+        began_s = time.monotonic()
+        with clock.of(3, 1), ThreadPoolExecutor(1) as other:
+            assert other.submit(wait).result() is not None
+            assert wait() is None
+            held = hands.read(process)
+        assert held is not None
+        taken_s = time.monotonic() - began_s
+        assert 0.05 <= held.spent_s < taken_s - 0.04, "the other thread's wait is the item's"
+        assert wait() is None
+        assert hands.read(process) is None, "no call was under way"
+
+    def test_begins_anew_with_each_attempt(self, tmp_path: Path) -> None:
+        """What an attempt took that was given back is not its item's fault."""
+        hands = Hands()
+        seen: list[Held | None] = []
+        with bench(tmp_path) as b:
+            b.put("x")
+            kit = replace(b.kit, processor_time=ProcessorTime(hands))
+            opened = b.kit.processors.path.open
+
+            def slow_open(path: str) -> AbstractContextManager[Path]:
+                time.sleep(0.01)
+                seen.append(hands.read(os.getpid()))
+                return opened(path)
+
+            b.kit.processors.path.open = slow_open  # type: ignore[method-assign]
+            for _ in range(2):
+                do_batch(b.batch(), kit)
+
+        assert [held and held.spent_s for held in seen] == [0, 0]
 
 
 class TestPatience:

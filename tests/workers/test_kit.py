@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ import pytest
 
 from ingest.errors import IngestError, StoreRefused
 from ingest.job import Job
+from ingest.leased_slots import LeasedSlots
 from ingest.stores.retry import RetryingStore
-from ingest.workers.kit import kit_for
+from ingest.workers.hands import Hands, Held
+from ingest.workers.kit import kit_for, make_kit
 from ingest.workers.watch import Watch
 from tests.audit import make_files
 from tests.engine.jobs_by_hand import job_over
+from tests.engine.making import until
 
 
 @pytest.fixture
@@ -69,6 +75,37 @@ def test_a_kit_that_cannot_be_made_leaves_no_thread(
     _, kit = kit_for(job.job_id, "n1", job.settings)
     assert trouble(job) == ""
     kit.executor.shutdown()
+
+
+def test_to_wait_for_a_slot_is_not_an_items_time(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "start", lambda watch: None)
+    make_files(tmp_path / "source", 1)
+    job = job_over(tmp_path, queue={"item_timeout_s": 60})
+    hands, process = Hands(), os.getpid()
+    kit = make_kit(job, "n1", hands)
+    slots = kit.processors.path.context.slots
+    begun: list[Held | None] = []
+
+    def take() -> Held | None:
+        with kit.processor_time.of(0, 3):
+            begun.append(hands.read(process))
+            with slots.take("host", 1):
+                return hands.read(process)
+
+    with ThreadPoolExecutor(1) as other, LeasedSlots(job.ledger).take("host", 1):
+        taken = other.submit(take)
+        until(lambda: begun and hands.read(process) is None, 5)
+        time.sleep(0.5)
+        assert not taken.done()
+        assert hands.read(process) is None
+    held = taken.result()
+
+    assert held is not None
+    assert (held.batch, held.index) == (0, 3)
+    assert held.spent_s < 0.5
+    kit.close()
 
 
 def test_passing_faults_are_repeated_by_one_store_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

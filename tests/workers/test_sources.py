@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 
 from ingest.workers import batch
 from ingest.workers.batch import do_batch
+from ingest.workers.hands import Hands, Held, ProcessorTime
 from tests.workers.making import bench
 
 PLUGINS = '''
@@ -132,6 +137,33 @@ def test_a_neighbour_of_a_source_that_is_away_is_waited_for(
 
     assert result.failures == {}
     assert made.objects()["a"] == b"-ab", "a result would depend on whether the source was away"
+
+
+def test_to_wait_for_a_source_is_not_its_items_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hands = Hands()
+    waiting: list[Held | None] = []
+    opening: list[Held | None] = []
+    with bench(tmp_path, **processor(tmp_path, path="own_sources.Away", tile="own_sources.Around")) as made:
+        made.put("a", b"a")
+        made.put("b", b"b")
+        kit = replace(made.kit, processor_time=ProcessorTime(hands))
+        opened = kit.processors.path.open
+
+        def slow_open(path: str) -> AbstractContextManager[Path]:
+            time.sleep(0.01)
+            opening.append(hands.read(os.getpid()))
+            return opened(path)
+
+        monkeypatch.setattr(kit.processors.path, "open", slow_open)
+        monkeypatch.setattr(kit.watch, "sleep", lambda seconds: waiting.append(hands.read(os.getpid())))
+        assert do_batch(made.batch(), kit).failures == {}
+
+    assert waiting == [None, None]
+    own, before, after, *_ = opening
+    assert own and before and after
+    assert (own.index, before.index, after.index) == (0, 0, 0)
+    assert before.spent_s > 0
+    assert after.spent_s == 0, "what was done is lost with the source"
 
 
 def test_the_files_beside_one_are_those_of_its_folder_that_are_listed(tmp_path: Path) -> None:
