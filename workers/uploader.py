@@ -264,11 +264,15 @@ class Uploader:
         return _Object(task.key, size_bytes, meta, facts, task.again, body)
 
     def _found(self, task: Task, *, ask: bool) -> ObjectInfo | None:
-        """What is under the key already, as far as that is worth a question: a large file is not sent in vain."""
-        if self._policy.on_existing != "overwrite":
-            return task.listed or (self._store.stat(task.key) if ask else None)
-        # A key made of what its processor found may be another item's too, which no listing of items could tell.
-        return self._store.stat(task.key) if task.upload.fields and self._policy.knows_writer else None
+        """What is under the key already, as far as that is worth a question: a large file is not sent in vain.
+
+        A key made of what its processor found was in no listing, and may be another item's too.
+        """
+        made_of_fields = bool(task.upload.fields)
+        if self._policy.on_existing == "overwrite":
+            return self._store.stat(task.key) if made_of_fields and self._policy.knows_writer else None
+        ask = ask or (made_of_fields and not self._guarded)
+        return task.listed or (self._store.stat(task.key) if ask else None)
 
     def _stored(self, made: _Object, there: ObjectInfo | None, put: Callable[[], Stored]) -> Outcome:
         """Put it, unless it is there under its key, or, where that is asked for, its content under another."""
