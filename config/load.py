@@ -88,7 +88,9 @@ def load_job_config(path: Path, to: str | None = None, sets: Sequence[str] = ())
 
 def destination_url(to: str) -> str:
     """``--to`` as a URL: a plain folder is taken from the current directory."""
-    return to if "://" in to or not to else "file://" + os.path.normpath(Path(to).expanduser().absolute())
+    if not to or "://" in to or to.startswith(("s3:", "gs:", "az:")):  # if it is none, its check says so
+        return to
+    return "file://" + os.path.normpath(Path(to).expanduser().absolute())
 
 
 def set_value(config: dict[str, Any], assignment: str) -> None:

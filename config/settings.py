@@ -82,11 +82,11 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: str | None) -> str | None:
-        if url and not url.startswith(("redis://", "rediss://", "unix://")):
+        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
-        if url and {"password", "username"} & parse_qs(urlsplit(url).query).keys():
+        if url is not None and {"password", "username"} & parse_qs(urlsplit(url).query).keys():
             raise ValueError("must not hold a user or password behind `?`; write redis://user:password@host")
-        return url or None
+        return url
 
     @classmethod
     def load(cls) -> Settings:
@@ -95,14 +95,14 @@ class Settings(BaseModel):
         Raises:
             ConfigError: a variable, or a key of the file, that is unknown or cannot be used.
         """
+        variables = _from_variables(cls.model_fields)
         try:
-            return cls.model_validate(_from_file() | _from_variables(cls.model_fields))
+            return cls.model_validate(_from_file(cls.model_fields) | variables)
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            name = str(first["loc"][0]) if first["loc"] else "settings"
-            raise ConfigError(
-                first["msg"].removeprefix("Value error, "), place=f"{PREFIX}{name.upper()}"
-            ) from None
+            name = str(first["loc"][0])
+            place = f"{PREFIX}{name.upper()}" if name in variables else f"{name} in {settings_file()}"
+            raise ConfigError(first["msg"].removeprefix("Value error, "), place=place) from None
 
     @cached_property
     def scratch(self) -> Path:
@@ -118,10 +118,11 @@ class Settings(BaseModel):
 
 
 def _from_variables(known: Collection[str]) -> dict[str, Any]:
+    """What variables say; an empty one says nothing."""
     names = {
         variable: variable.removeprefix(PREFIX).lower()
-        for variable in os.environ
-        if variable.startswith(PREFIX) and variable != FILE_VARIABLE
+        for variable, text in os.environ.items()
+        if variable.startswith(PREFIX) and variable != FILE_VARIABLE and text
     }
     for variable, name in names.items():
         if name not in known:
@@ -130,20 +131,25 @@ def _from_variables(known: Collection[str]) -> dict[str, Any]:
     return {name: os.environ[variable] for variable, name in names.items()}
 
 
-def _from_file() -> dict[str, Any]:
+def _from_file(known: Collection[str]) -> dict[str, Any]:
     path = settings_file()
+    place = f"the settings file {path}"
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
-        if FILE_VARIABLE in os.environ:
+        if os.environ.get(FILE_VARIABLE):
             raise ConfigError(f"there is no file {path}", place=FILE_VARIABLE) from None
         return {}
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", place=str(path)) from None
+        raise ConfigError(f"cannot be read: {error.strerror}", place=place) from None
     except ValueError as error:
-        raise ConfigError(f"is not valid JSON: {error}", place=str(path)) from None
+        raise ConfigError(f"is not valid JSON: {error}", place=place) from None
     if not isinstance(found, dict):
-        raise ConfigError("expected an object", place=str(path))
+        raise ConfigError("expected an object", place=place)
+    for name in found:
+        if name not in known:
+            hint = did_you_mean(name.lower().removeprefix(PREFIX.lower()), known)
+            raise ConfigError(f"unknown setting {name!r}", place=place, hint=hint)
     return found
 
 

@@ -156,7 +156,7 @@ def settings_page() -> str:
     ]
     return (
         "# Settings of a machine\n\n"
-        "A variable wins over the settings file, the file over the default. The file is\n"
+        "A variable wins over the settings file, the file over the default; an empty variable is none. The file is\n"
         "`~/.config/ingest/settings.json`, or what `INGEST_SETTINGS_FILE` names: a JSON object with the\n"
         'names in small letters and without `INGEST_`, such as `{"processes": 4}`. `ingest doctor` shows\n'
         "the values in force, and where each comes from.\n\n"

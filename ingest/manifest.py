@@ -270,7 +270,7 @@ def read_manifest(store: Store, job_id: str, scratch_dir: Path) -> Iterator[Mapp
     with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
         manifest = _fetch(store, job_id, Path(scratch, "manifest.parquet"))
         if manifest is None:
-            raise ObjectMissing(f"{store.url} has no manifest of job {job_id}", hint="is the job complete?")
+            raise ObjectMissing(f"{store.url} has no manifest of job {job_id}")
         for table in _tables(manifest):
             yield from _rows(table)
 

@@ -6,17 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ingest.config import JobConfig, Settings
 from ingest.config.key_template import FILE_FIELDS, TILE_FIELDS
-from ingest.errors import ItemError, source_trouble
+from ingest.errors import ConfigError, ItemError, SourceMissing, source_trouble
 from ingest.handle import make_context
-from ingest.items import FileItem, Grid, Item
+from ingest.items import FileItem, Grid, Item, Tile
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import load_processors
 
 PREVIEW_ID = "JOB-ID"
 SHOWN = 5
+NOTHING = "the source holds nothing that the path processor lists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Preview:
 
 
 class Previewer:
-    """Lists a job's items with their keys, reading no data."""
+    """Lists a job's items with their keys, reading no data; a tile's file, where it is a local one, is looked for."""
 
     def __init__(self, config: JobConfig, settings: Settings) -> None:
         self._context = make_context(config, PREVIEW_ID, int(time.time()), settings, is_preview=True)
@@ -65,6 +67,7 @@ class Previewer:
         # ... and whether two items have one key is known only where no such field is in it.
         template = config.key_template
         theirs = set(self._processors.tile.key_fields) - {*FILE_FIELDS, *TILE_FIELDS}
+        self._looked_for_last = "", ""
         self._remember_keys = not template.keeps_paths_apart() and not template.field_names & theirs
 
     @property
@@ -93,11 +96,33 @@ class Previewer:
             source, key = self._processors.path.path(item), self._keys.key(item, self._upload_fields)
         except ItemError as error:
             return Plan(item, problem=error.what)
+        if isinstance(item, Tile) and (problem := self._missing(source, item)):
+            return Plan(item, source, key, problem)
         if self._remember_keys and isinstance(item, FileItem):
             twin = seen.setdefault(key, item.name)
             if twin != item.name:
                 return Plan(item, source, key, f"{twin!r} has the key {key!r} too")
         return Plan(item, source, key)
+
+    def _missing(self, source: str, tile: Tile) -> str:
+        """What becomes of a tile whose local file is not there; "" where it is, or may be missing."""
+        if source == self._looked_for_last[0]:
+            return self._looked_for_last[1]
+        problem = ""
+        if Path(source).is_absolute() and not Path(source).exists():
+            try:
+                missing = SourceMissing(f"there is no file {source!r}")
+                next(iter(self._processors.tile.without_source(tile, missing)), None)
+            except ItemError as error:
+                problem = error.what
+        self._looked_for_last = source, problem
+        return problem
+
+    def nothing_listed(self) -> ConfigError:
+        """What to raise where there is no item."""
+        left_out = self._processors.path.left_out
+        said = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
+        return ConfigError(NOTHING, place="path_processor.params", hint=f"left out: {said}" if said else None)
 
     def preview(self, within_s: float) -> Preview:
         """A look at as many items as can be listed within ``within_s`` seconds; all tiles are known at once."""

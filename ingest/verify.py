@@ -10,8 +10,9 @@ from typing import Any
 
 from ingest import manifest
 from ingest.digests import hashed
-from ingest.errors import ObjectMissing
+from ingest.errors import JobError, ObjectMissing
 from ingest.job import Job
+from ingest.ledger import State
 from ingest.markers import DUPLICATE_OF, object_key
 from ingest.stores.base import ObjectInfo, Store
 
@@ -34,9 +35,13 @@ def verify(job: Job, *, deep: bool) -> Iterator[Finding]:
         deep: read every object back and hash it, instead of comparing its size and ETag as listed.
 
     Raises:
-        ObjectMissing: the job has no manifest.
+        JobError: the job is not completed.
+        ObjectMissing: its manifest is not there.
         StoreError: the destination cannot be read.
     """
+    state = job.ledger.state()
+    if state not in (State.COMPLETE, State.FAILED):
+        raise JobError(f"job {job.job_id} is {state}: only a completed job has a manifest to compare with")
     destination = job.config.destination
     store, prefix = (job.store, "") if destination.dedupe is None else (job.bucket, destination.prefix)
     rows = (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,8 @@ class TestCommandLine:
         assert load_job_config(Path("job.json"), to="gs://other")["destination"]["url"] == "gs://other"
         assert load_job_config(Path("job.json"), to="out")["destination"]["url"] == f"file://{tmp_path}/out"
         assert load_job_config(Path("job.json"), to="~/x")["destination"]["url"] == f"file://{Path.home()}/x"
+        with pytest.raises(ConfigError, match="names no bucket; expected s3://bucket/prefix"):
+            parse_config(load_job_config(Path("job.json"), to="s3:bucket"))
 
     def test_to_makes_a_destination_where_there_is_none(self, config: dict[str, Any], tmp_path: Path) -> None:
         del config["destination"]
@@ -288,9 +291,31 @@ class TestSettings:
         with pytest.raises(ConfigError, match="INGEST_REDISURL"):
             Settings.load()
 
-    def test_take_an_empty_redis_url_for_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("INGEST_REDIS_URL", "")
-        assert Settings.load().redis_url is None
+    @pytest.mark.parametrize("name", ["REDIS_URL", "STATE_DIR", "PROCESSES", "SETTINGS_FILE"])
+    def test_take_an_empty_variable_for_none(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.delenv(f"INGEST_{name}", raising=False)
+        expected = Settings.load()
+        monkeypatch.setenv(f"INGEST_{name}", "")
+        assert Settings.load() == expected
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ('{"proceses": 3}', "unknown setting 'proceses'.*did you mean 'processes'"),
+            ('{"INGEST_PROCESSES": 3}', "unknown setting 'INGEST_PROCESSES'.*did you mean 'processes'"),
+            ('{"processes": 0}', r"processes in .*settings\.json: "),
+            ("[]", r"the settings file .*settings\.json: expected an object"),
+        ],
+    )
+    def test_say_what_is_wrong_in_their_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+    ) -> None:
+        path = tmp_path / "settings.json"
+        path.write_text(text)
+        monkeypatch.setenv("INGEST_SETTINGS_FILE", str(path))
+        with pytest.raises(ConfigError) as caught:
+            Settings.load()
+        assert re.search(says, str(caught.value), re.DOTALL)
 
     @pytest.mark.parametrize(
         ("name", "value"),

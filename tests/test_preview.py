@@ -82,27 +82,40 @@ def test_it_stops_in_time(tmp_path: Path) -> None:
     assert seen.items == 1
 
 
-def test_tiles_are_all_known_at_once(tmp_path: Path) -> None:
-    put(tmp_path, "0.png")
-    made = previewer(
-        tmp_path,
+def stack_of(folder: Path, sections: int, **tile_processor: Any) -> Previewer:
+    """Of a stack of images, named by their numbers."""
+    return previewer(
+        folder,
         ingest_job={
             "type": "tiles",
-            "extent": {"x": [0, 10**7], "y": [0, 10**7], "z": [0, 1000]},
+            "extent": {"x": [0, 10**7], "y": [0, 10**7], "z": [0, sections]},
             "tile_size": {"x": 10, "y": 10},
         },
         path_processor={
             "class": "z_stack",
-            "params": {
-                "root_dir": str(tmp_path / "source"),
-                "extension": "png",
-                "base_filename": "<>",
-            },
+            "params": {"root_dir": str(folder / "source"), "extension": "png", "base_filename": "<>"},
         },
-        tile_processor={"class": "image"},
+        tile_processor={"class": "image", **tile_processor},
     )
+
+
+def test_tiles_are_all_known_at_once(tmp_path: Path) -> None:
+    put(tmp_path, "0.png")
+    made = stack_of(tmp_path, 1000)
 
     seen = made.preview(60)
 
     assert seen.items == 10**15
     assert len(seen.first) == 5
+
+
+def test_a_tile_whose_file_is_not_there_would_fail(tmp_path: Path) -> None:
+    put(tmp_path, "1.png")
+    made = stack_of(tmp_path, 2)
+    first = next(made.plans())
+    assert first.problem == f"there is no file '{tmp_path}/source/0.png'"
+    made.close()
+
+    blank = stack_of(tmp_path, 2, params={"fail_gracefully": True})
+    assert next(blank.plans()).problem == ""
+    blank.close()

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from ingest import verify as verify_module
-from ingest.errors import ObjectMissing
+from ingest.errors import JobError, ObjectMissing
 from ingest.job import Job
-from ingest.ledger import Tally
+from ingest.ledger import State, Tally
 from ingest.manifest import write_part
 from ingest.verify import verify
-from tests.engine.jobs_by_hand import job_over
+from tests.engine.jobs_by_hand import feed, job_over
 from tests.stores.helpers import meta_of
 from tests.test_manifest import row
 
@@ -57,5 +57,13 @@ def test_what_is_missing_or_of_another_size_is_found(
 
 
 def test_a_job_without_a_manifest_is_told(tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / ".hidden").touch()
+    job = job_over(tmp_path)
+    with pytest.raises(JobError, match="is preparing: only a completed job"):
+        next(verify(job, deep=False))
+    feed(job)
+    assert job.complete() is State.COMPLETE
+    job.store.delete([f".ingest/{job.job_id}/manifest.parquet"])
     with pytest.raises(ObjectMissing, match="no manifest"):
-        next(verify(job_over(tmp_path), deep=False))
+        next(verify(job, deep=False))

@@ -19,7 +19,7 @@ from ingest.creation import check, create_checked, probe
 from ingest.errors import ConfigError
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.preview import Preview, Previewer
+from ingest.preview import NOTHING, Preview, Previewer
 
 LOOK_WITHIN_S = 3.0
 GLANCE_S = 0.03
@@ -197,6 +197,8 @@ def _summary(config: JobConfig, seen: Preview) -> list[str]:
     lines += [
         f"{'  first:' if not i else '':13}{plan.source} -> {plan.key}" for i, plan in enumerate(seen.first)
     ]
+    if seen.is_whole and not seen.items:
+        lines.append(f"{'warning:':13}{NOTHING}")
     if seen.first_problem:
         more = f"{plural(seen.problems, 'item')} would fail, first {seen.first_problem.item.name}"
         lines.append(f"{'warning:':13}{more}: {seen.first_problem.problem}")

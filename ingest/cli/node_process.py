@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ingest.errors import IngestError, RedisError
+from ingest.errors import IngestError, RedisError, Stopped
 from ingest.locked_folder import LockedFolder
 from ingest.node_name import new_node_name
 
@@ -82,9 +82,15 @@ class NodeProcess:
         """See that it still runs.
 
         Raises:
+            Stopped: it was killed.
             IngestError: it ended by itself; the end of its log says why.
         """
         code = self._process.poll()
+        if code == -signal.SIGKILL:
+            raise Stopped(
+                "the node was killed: was there no memory left?",
+                hint=f"nothing is lost; to go on: ingest join -j {self._job.job_id}" if self._job else None,
+            )
         if code is not None:
             raise IngestError(
                 f"the node ended by itself with exit code {code}:\n{self._last_words()}",

@@ -13,15 +13,16 @@ from ingest.cli.output import emit_json, plural, printable
 from ingest.config import JobConfig
 from ingest.config.load import load_job_config
 from ingest.creation import check
-from ingest.errors import ConfigError
 from ingest.preview import Plan, Previewer
 
 
 @click.command("validate")
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(config: Path, to: str | None, sets: Sequence[str], as_json: bool) -> None:
+def command(config: Path, to: str | None, sets: Sequence[str], as_json: bool) -> int:
     """Check CONFIG, its processors and its source, and say what it means. Stores nothing.
+
+    The exit code is 3 where the first item would fail.
 
     \b
     Example:
@@ -35,15 +36,16 @@ def command(config: Path, to: str | None, sets: Sequence[str], as_json: bool) ->
     items = None if previewer.grid is None else len(previewer.grid)
     previewer.close()
     if first is None:
-        raise ConfigError(
-            "the source holds nothing that the path processor lists", place="path_processor.params"
-        )
+        raise previewer.nothing_listed()
     if as_json:
         example = {"name": first.item.name, "path": first.source, "key": first.key or None}
+        if first.problem:
+            example["problem"] = first.problem
         resolved = checked.model_dump(mode="json", by_alias=True)
         emit_json({"valid": True, "items": items, "first_item": example, "config": resolved})
     else:
         _show(checked, items, first)
+    return 3 if first.problem else 0
 
 
 def _show(config: JobConfig, items: int | None, first: Plan) -> None:
@@ -64,7 +66,7 @@ def _show(config: JobConfig, items: int | None, first: Plan) -> None:
         if not value:
             continue
         click.echo(f"{name + ':':16}{printable(value)}")
-    click.echo("The config is valid.")
+    click.echo(f"The config is valid{', but its first item would fail' if first.problem else ''}.")
 
 
 def _processor(name: str, params: dict[str, Any]) -> str:

@@ -70,7 +70,8 @@ def work(job: Job, node: NodeProcess, screen: Screen) -> int:
 
     Raises:
         RedisUnreachable: Redis was away for longer than ``INGEST_REDIS_PATIENCE_S``.
-        IngestError: the node ended by itself, or the job's source cannot be listed.
+        Stopped: the node was killed.
+        IngestError: it ended by itself, or the job's source cannot be listed.
     """
     with listening() as asked:
         coordinator = Coordinator(job, node.name, asked.wake)

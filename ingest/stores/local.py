@@ -201,7 +201,7 @@ class LocalStore(Store):
     def _error(self, error: OSError, key: str | None) -> StoreError | ItemError:
         if error.errno in (errno.ENOENT, errno.ENOTDIR) and not Path(self.root).is_dir():
             return BucketMissing(
-                f"{self._place}: the folder is not there",
+                f"{self._place}: {'this is a file' if Path(self.root).exists() else 'the folder is not there'}",
                 hint="check destination.url; only its last folder is made, and only by `ingest create`",
             )
         return from_os(error, self._place, key)

@@ -62,9 +62,9 @@ class S3Clients:
             session = boto3.Session(botocore_session=core, region_name=named.region)
             credentials = session.get_credentials()
             self._ca_bundle = core.get_config_variable("ca_bundle")
-        except ProfileNotFound:
+        except ProfileNotFound as error:
             raise StoreRefused(
-                f"{place}: there is no profile {named.profile!r} here",
+                f"{place}: there is no profile {error.kwargs['profile']!r} here",
                 hint="`aws configure --profile` makes one",
             ) from None
         except BotoCoreError as error:

@@ -122,6 +122,7 @@ _HINTS: dict[str, str] = {
     "AuthorizationHeaderMalformed": "the bucket is in another region; set destination.region",
     "PermanentRedirect": "the bucket is in another region; set destination.region",
 }
+_CREDENTIALS = {"gs": "the GOOGLE_* variables", "az": "the AZURE_* variables"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,10 @@ class Place:
     @property
     def credentials(self) -> str:
         """Where its credentials come from, for hints."""
-        return (
-            f"the profile {self.profile!r}" if self.profile else "the AWS_* variables or the default profile"
+        if self.profile:
+            return f"the profile {self.profile!r}"
+        return _CREDENTIALS.get(
+            self.url.partition("://")[0], "the AWS_* variables or the profile that is used"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ def test_what_is_wrong_is_named_and_ends_with_2(run: Run, config: Path, assignme
     assert result.exit_code == 2, result.stdout
     assert said in result.stderr
     assert "fault of ours" not in result.stderr
+
+
+def test_a_first_item_that_would_fail_is_said(run: Run, config: Path, tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/data/\xff")).touch()
+    for name in ("b.txt", "day/a.txt"):
+        (tmp_path / "data" / name).unlink()
+
+    result = run("validate", config)
+
+    assert result.exit_code == 3, result.stderr
+    assert "fails because" in result.stdout
+    assert "The config is valid, but its first item would fail." in result.stdout
 
 
 def test_a_source_with_nothing_in_it_is_said(run: Run, config: Path, tmp_path: Path) -> None:

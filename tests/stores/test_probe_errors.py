@@ -93,6 +93,14 @@ def test_a_profile_that_is_not_there(rclone_s3: S3Server, monkeypatch: pytest.Mo
     assert "'field'" in refuse(StoreRefused, destination, "probe")
 
 
+def test_a_profile_of_the_environment_that_is_not_there(
+    rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = s3_destination(rclone_s3, monkeypatch, bucket="b")
+    monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    assert "no profile 'nosuch' here" in refuse(StoreRefused, destination, "probe")
+
+
 def test_a_profile_names_key_endpoint_and_region(
     rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
