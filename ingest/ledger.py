@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -349,15 +349,19 @@ class Ledger:
         Raises:
             JobError: the job is not ``completing``.
         """
-        with redis_errors(self.url):
-            places = cast("list[bytes]", self.client.hkeys(self.key("failures")))
-        failures = [place for place in places if int(place.partition(b":")[0]) in payloads]
+        failures = self.failed_places(payloads)
         args = [at_most, len(payloads), *payloads, *payloads.values(), *failures]
         parts = ["", "committed", "payloads", "attempts", "failures", "parts"]
         answer = int(self._run(scripts.UNDO, parts, args))
         if answer < 0:
             raise JobError(f"job {self.job_id} is {self.state()}, and is not completed any more")
         return bool(answer)
+
+    def failed_places(self, batches: Container[int]) -> list[bytes]:
+        """``batch:index`` of the failed items of these batches. When a job is reopened it has none any more."""
+        with redis_errors(self.url):
+            places = cast("list[bytes]", self.client.hkeys(self.key("failures")))
+        return [place for place in places if int(place.partition(b":")[0]) in batches]
 
     def forget_payloads(self) -> None:
         """Drop the items of a job whose manifest is written."""

@@ -151,6 +151,14 @@ local n = tonumber(ARGV[2])
 for i = 3, 2 + n do
   if redis.call('GETBIT', KEYS[2], ARGV[i]) == 1 and redis.call('HEXISTS', KEYS[6], ARGV[i]) == 0 then return 0 end
 end
+-- What they counted as failed must be there still: when the job was reopened, their failed items went elsewhere.
+local failed = 0
+for i = 3, 2 + n do
+  local part = redis.call('GETBIT', KEYS[2], ARGV[i]) == 1 and redis.call('HGET', KEYS[6], ARGV[i])
+  if part then failed = failed + (cjson.decode(part)[2].failed or 0) end
+end
+for i = 3 + 2 * n, #ARGV do failed = failed - redis.call('HEXISTS', KEYS[5], ARGV[i]) end
+if failed ~= 0 then return 0 end
 for i = 3, 2 + n do
   local batch, payload = ARGV[i], ARGV[i + n]
   if redis.call('GETBIT', KEYS[2], batch) == 1 then

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from ingest.feeder import Feeder
 from ingest.handle import JobHandle
 from ingest.items import FileItem
-from ingest.ledger import Listed, pack_items
-from ingest.manifest_parts import ManifestDamaged
+from ingest.ledger import Listed, Part, pack_items
+from ingest.manifest_parts import ManifestDamaged, folder
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,14 @@ def undo(job: JobHandle, batches: Sequence[int]) -> bool:
     Their files are listed again: the ledger keeps no more of a listed batch than what its items can be known by.
 
     Raises:
-        ManifestDamaged: the source lists other files now.
+        ManifestDamaged: the source lists other files now, or the job was reopened since they were counted.
         JobError: the job is not ``completing`` any more.
     """
     _, counts, _ = job.ledger.snapshot()
     wanted = set(batches)
-    parts = job.ledger.parts(counts.batches)
-    spans = {batch: part.listed for batch, part in parts if batch in wanted and part.listed}
+    parts = {batch: part for batch, part in job.ledger.parts(counts.batches) if batch in wanted}
+    _refuse_reopened(job, parts)
+    spans = {batch: part.listed for batch, part in parts.items() if part.listed}
     kept = {batch for batch in spans if job.ledger.payload_items(batch) is not None}
     found = listed_again(job, {batch: listed for batch, listed in spans.items() if batch not in kept})
     payloads = {batch: pack_items(found[batch]) if batch in found else b"" for batch in batches}
@@ -38,6 +39,17 @@ def undo(job: JobHandle, batches: Sequence[int]) -> bool:
     job.ledger.note(trouble=f"{len(batches)} manifest parts were lost or garbled; their items are done again")
     job.queue.publish(batches)
     return True
+
+
+def _refuse_reopened(job: JobHandle, parts: Mapping[int, Part]) -> None:
+    """Batches whose failed items have been tried again since, in others, would count these twice if done again."""
+    failed = sum(part.counters.get("failed", 0) for part in parts.values())
+    if failed != len(job.ledger.failed_places(parts)):
+        raise ManifestDamaged(
+            f"{folder(job.job_id)}manifest.parquet, which the job had before it was retried, is lost",
+            hint="put it back where there is a copy, an older version in the bucket say; "
+            "or cancel the job and create it again: what is stored is skipped",
+        )
 
 
 def listed_again(job: JobHandle, batches: Mapping[int, Listed]) -> dict[int, list[FileItem]]:

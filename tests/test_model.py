@@ -32,7 +32,7 @@ from ingest.errors import JobError
 from ingest.feeder import Feeder
 from ingest.items import FileItem
 from ingest.job import Job
-from ingest.ledger import Attempt, FailedItem, Kills, State, Tally
+from ingest.ledger import Attempt, FailedItem, Kills, State, Tally, pack_items
 from tests.engine.jobs_by_hand import Listing, feeder_of, job_over
 
 ITEMS = [f"f{number:03}" for number in range(23)]
@@ -53,7 +53,14 @@ class Model:
     in_hand: dict[int, int] = field(default_factory=dict)
     kills: dict[int, dict[int, int]] = field(default_factory=dict)
     failed: dict[tuple[int, int], str] = field(default_factory=dict)
-    done: int = 0
+    counted: dict[int, tuple[int, int]] = field(default_factory=dict)  # batch → done, failed
+
+    @property
+    def done(self) -> int:
+        return sum(done for done, _ in self.counted.values())
+
+    def failed_in(self, batches: set[int]) -> list[tuple[int, int]]:
+        return [place for place in self.failed if place[0] in batches]
 
     @property
     def is_working(self) -> bool:
@@ -159,6 +166,16 @@ class LedgerMachine(RuleBasedStateMachine):
             if len(self.held) > before:
                 self._commit(self.held.pop(), failing)
 
+    @precondition(lambda self: self.model.is_working)
+    @rule(failing=st.sets(st.integers(0, 3), max_size=1))
+    def do_the_rest(self, failing: set[int]) -> None:
+        """A feeder and nodes work until nothing is left."""
+        while not self.model.is_done:
+            if not self.model.enumerated:
+                self.feed(0)
+            self.do_all(failing)
+        self.finish()
+
     def _begin(self, batch: int) -> None:
         model, answer = self.model, self.ledger.begin(batch)
         if not model.is_working:
@@ -223,10 +240,33 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not again, "it counted twice"
         if counted:
             model.committed.add(held.batch)
-            model.done += len(items) - len(failures)
+            model.counted[held.batch] = len(items) - len(failures), len(failures)
             model.failed |= {(held.batch, index): failure.item.name for index, failure in failures.items()}
             for facts in (model.attempts, model.in_hand, model.kills):
                 facts.pop(held.batch, None)
+
+    @precondition(lambda self: self.model.state is State.COMPLETING)
+    @rule(data=st.data())
+    def undo(self, data: st.DataObject) -> None:
+        """Manifest parts are lost: their batches are taken back, unless what failed of them was tried again since."""
+        model = self.model
+        lost = data.draw(st.sets(st.sampled_from(range(len(model.batches))), min_size=1))
+        payloads = {
+            batch: pack_items([FileItem(path, 10) for path in model.batches[batch]])
+            if self.ledger.payload_items(batch) is None
+            else b""
+            for batch in lost
+        }
+        may_be = sum(model.counted[batch][1] for batch in lost) == len(model.failed_in(lost))
+        assert self.ledger.undo(payloads, at_most=10**6) == may_be
+        if may_be:
+            model.state = State.UPLOADING
+            model.committed -= lost
+            for place in model.failed_in(lost):
+                del model.failed[place]
+            for batch in lost:
+                del model.counted[batch]
+                model.attempts[batch] = 1
 
     # Redis
 

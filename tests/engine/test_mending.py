@@ -119,6 +119,42 @@ def test_a_part_of_items_that_were_tried_again_is_made_anew(tmp_path: Path, redi
     assert job.ledger.client.exists(job.ledger.key("payloads")) == 0
 
 
+def test_a_manifest_lost_after_a_retry_counts_nothing_twice(tmp_path: Path, redis_url: str) -> None:
+    expected = make_files(tmp_path / "source", 10)
+    job = job_over(tmp_path)
+    feed(job)
+    gone = tmp_path / "source" / sorted(expected)[3]
+    body = gone.read_bytes()
+    gone.unlink()
+    work(job)
+    assert job.complete() is State.FAILED
+    gone.write_bytes(body)
+    assert job.retry() == 1
+    manifest = tmp_path / "stored" / ".ingest" / job.job_id / "manifest.parquet"
+    copy = manifest.read_bytes()
+    manifest.unlink()
+    work(job)
+    before = job.status().counts
+
+    # When it is completed, then it says what is lost, and takes nothing back
+    for _ in range(2):
+        with pytest.raises(
+            ManifestDamaged, match=r"manifest\.parquet, which the job had before it was retried"
+        ):
+            job.complete()
+        assert job.ledger.state() is State.COMPLETING
+        assert job.status().counts == before
+    payloads = {0: b"", 1: b"", 2: b""}
+    assert not job.ledger.undo(payloads, at_most=9), "it was reopened after somebody looked"
+    assert job.status().counts == before
+
+    # and when it is put back, it is as if nothing had happened
+    manifest.write_bytes(copy)
+    assert job.complete() is State.COMPLETE
+    audit(job, expected, files_below(tmp_path / "stored"))
+    assert (before.done, before.skipped, before.failed) == (10, 0, 0)
+
+
 def test_a_store_that_garbles_every_time_is_given_up(tmp_path: Path, redis_url: str) -> None:
     make_files(tmp_path / "source", 6)
     job = job_over(tmp_path)
