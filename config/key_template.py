@@ -82,6 +82,18 @@ class KeyTemplate:
             and self.field_names <= {*JOB_FIELDS, "path"}
         )
 
+    def begin(self, fields: Mapping[str, str | int]) -> str:
+        """What every key begins with, up to the first field that is none of these."""
+        begin = ""
+        for literal, name, spec, _ in string.Formatter().parse(self.text):
+            begin += literal
+            if name is None:
+                continue
+            if name not in fields:
+                break
+            begin += format(fields[name], spec or "")
+        return begin
+
     def render(self, fields: Mapping[str, str | int]) -> str:
         """The key for these fields.
 

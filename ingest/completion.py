@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ingest import manifest
-from ingest.digests import hashed
 from ingest.ending import abort_uploads
-from ingest.errors import IngestError, JobError
+from ingest.errors import JobError
 from ingest.finishing import Finishing, ManifestResults
 from ingest.handle import JobHandle
-from ingest.items import Item
 from ingest.ledger import State
 from ingest.markers import Markers
 from ingest.mending import undo
-from ingest.naming import KeyMaker
-from ingest.plugin_loader import load_processors
+from ingest.partless import objects_of_no_part
 from ingest.version import __version__
 
 log = logging.getLogger(__name__)
@@ -104,16 +101,23 @@ def delete_stored(job: JobHandle) -> int:
     A folder does not say so, and keeps them. What finishers stored goes too. Where the job deduplicates, the markers
     of its objects go before them, and what other jobs refer to stays.
     """
-    count = 0
-    objects = _stored_objects(job)
-    while chunk := list(islice(objects, DELETED_AT_ONCE)):
-        keys = _unused(job, chunk) if job.config.destination.dedupe else [key for key, _ in chunk]
-        job.store.delete(keys)
-        count += len(keys)
+    count = _delete(job, manifest.stored_objects(job.store, job.job_id, job.settings.scratch))
+    if job.record.capabilities.metadata:
+        count += _delete(job, objects_of_no_part(job))
     job.store.delete(job.ledger.additions())
     job.store.delete([info.key for info in job.store.list(manifest.folder(job.job_id))])
     if job.config.destination.dedupe:
         Markers(job.bucket).forget_uses(job.job_id)
+    return count
+
+
+def _delete(job: JobHandle, objects: Iterator[tuple[str, str]]) -> int:
+    """Delete those objects (keys and SHA-256) that no other job refers to; how many they were."""
+    count = 0
+    while chunk := list(islice(objects, DELETED_AT_ONCE)):
+        keys = _unused(job, chunk) if job.config.destination.dedupe else [key for key, _ in chunk]
+        job.store.delete(keys)
+        count += len(keys)
     return count
 
 
@@ -127,33 +131,3 @@ def _unused(job: JobHandle, objects: Sequence[tuple[str, str]]) -> list[str]:
             "%d objects that job %s stored stay: other jobs refer to them (%s)", len(used), job.job_id, users
         )
     return [key for key, _ in objects if prefix + key not in used]
-
-
-def _stored_objects(job: JobHandle) -> Iterator[tuple[str, str]]:
-    """Keys and SHA-256 of what the job stored and did not find there."""
-    yield from manifest.stored_objects(job.store, job.job_id, job.settings.scratch)
-    processors = load_processors(job.config, job.context, job.settings)
-    keys = job.keys(processors)
-    _, counts, _ = job.ledger.snapshot()
-    for batch in job.ledger.uncommitted(counts.batches):
-        for item in _items_left(job, batch):
-            key = _key_or_none(keys, item)
-            info = job.store.stat(key) if key else None
-            if key and info and info.metadata.get("ingest-item", "").startswith(f"{job.job_id}/"):
-                yield key, info.sha256 or hashed(job.store.read(key))[0]
-    processors.close()
-
-
-def _items_left(job: JobHandle, batch: int) -> list[Item]:
-    """The items of a batch; none where an earlier cancel has forgotten them."""
-    try:
-        return job.items(batch, job.ledger.payload_items(batch))
-    except IngestError:
-        return []
-
-
-def _key_or_none(keys: KeyMaker, item: Item) -> str | None:
-    try:
-        return keys.key(item)
-    except IngestError:
-        return None

@@ -35,6 +35,20 @@ class KeyMaker:
             "resolution": context.grid.resolution if context.grid else 0,
         }
 
+    @property
+    def may_be_found(self) -> bool:
+        """Whether uploads may bring fields for their keys, which nobody knows then before an item's data is read."""
+        return not self.template.field_names.isdisjoint({"suffix", *self._processor.key_fields})
+
+    def begin(self) -> str:
+        """What every key of the job begins with, as far as that is known before any data is read."""
+        theirs = {*self._processor.key_fields}
+        if self._path_processor is not None:
+            theirs |= self._path_processor.key_fields.keys()
+        return self.template.begin(
+            {name: self._job_fields[name] for name in self._job_fields.keys() - theirs}
+        )
+
     def key(self, item: Item, upload_fields: Mapping[str, str | int] | None = None) -> str:
         """The key of an upload of this item, relative to the destination.
 

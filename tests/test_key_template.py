@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -109,6 +111,17 @@ class TestTemplate:
                 continue
         assert all(count == 1 for count in keys.values())
 
+    @given(templates, paths)
+    def test_knows_how_every_key_begins(self, text: str, path: str) -> None:
+        template = template_or_none(text)
+        if template is None:
+            return
+        try:
+            key = template.render(JOB_FIELDS | FileItem(path).fields())
+        except KeyInvalid:
+            return
+        assert key.startswith(template.begin(JOB_FIELDS))
+
     @pytest.mark.parametrize("text", ["{path}", "{date}/{path}.bak", "{job}{path}{resolution}"])
     def test_knows_that_it_keeps_paths_apart(self, text: str) -> None:
         assert KeyTemplate(text).keeps_paths_apart()
@@ -164,6 +177,17 @@ class TestKeyMaker:
         processor = ImageTile(ImageParams(format="tiff"), context)
         keys = KeyMaker(KeyTemplate("{resolution}/{z:04}/{y}_{x}{suffix}"), context, processor)
         assert keys.key(Tile(1, 2, 3)) == "3/0003/2_1.tif"
+
+    def test_knows_what_all_keys_have_in_common(self, tmp_path: Path) -> None:
+        class Finds(FileAsIs):
+            key_fields: ClassVar[Mapping[str, str]] = {"date": "of the recording", "clip": "its number"}
+
+        context = self.context(tmp_path)
+        text = "x/{job_name}/{resolution:02}/{date}/{clip}"
+        plain = KeyMaker(KeyTemplate("x/{job_name}/{date}/{path}"), context, FileAsIs(Params(), context))
+        found = KeyMaker(KeyTemplate(text), context, Finds(Params(), context))
+        assert (plain.begin(), plain.may_be_found) == ("x/a job/2026-01-31/", False)
+        assert (found.begin(), found.may_be_found) == ("x/a job/00/", True)
 
     def test_takes_fields_that_a_processor_adds(self, tmp_path: Path) -> None:
         context = self.context(tmp_path)

@@ -44,6 +44,8 @@ def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
     note(f"job {job_id} {'was cancelled already' if again else 'is cancelled'}")
     if delete_uploaded:
         note(f"{plural(deleted, 'object')} that it stored are deleted")
-        if job.config.destination.url.startswith("file://"):
-            note("files of batches that were cut off are left: a folder does not tell who stored them")
+        if not job.record.capabilities.metadata:
+            note(
+                "what batches that were cut off had stored is left: this destination does not tell who stored it"
+            )
     return 0

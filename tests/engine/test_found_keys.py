@@ -13,10 +13,13 @@ import pytest
 from ingest.job import Job
 from ingest.ledger import State
 from ingest.stores import folders
+from ingest.workers.batch import Batch, do_batch
+from ingest.workers.kit import make_kit
 from tests.engine.jobs_by_hand import feed, job_over, work
 from tests.engine.making import s3_folder
 from tests.s3_servers import S3Server
-from tests.stores.helpers import put
+from tests.stores.helpers import keys, put
+from tests.whole_jobs import do
 
 PLUGIN = """
 from ingest.processors import TileProcessor, Upload
@@ -111,3 +114,33 @@ def test_what_is_there_already_is_skipped(make_job: MakeJob) -> None:
 
     assert again.complete() is State.COMPLETE
     assert (again.status().counts.done, again.status().counts.skipped) == (0, 2)
+
+
+def store_uncounted(job: Job, *batches: int) -> None:
+    """Store what these batches have, as a node does that dies before it counts them."""
+    kit = make_kit(job, "n1")
+    for batch in batches:
+        do_batch(Batch(batch, job.items(batch, job.ledger.payload_items(batch))), kit)
+    kit.close()
+
+
+@pytest.mark.parametrize("key", ["{found}", "{job_name}/{found}"])
+def test_a_cancel_may_delete_what_batches_that_were_cut_off_had_stored(make_job: MakeJob, key: str) -> None:
+    # Given objects of another job and of another program, and of a job of which some batches never counted
+    below = key.removesuffix("{found}").replace("{job_name}", "trial")
+    work(make_job({"a": "of another job"}, key=key))
+    job = make_job({"b": "counted", "c": "cut off", "d": "too", "a": "of another job"}, key=key)
+    put(job.store, f"{below}of another program")
+    do(job, 1)
+    store_uncounted(job, 2, 3)
+    cut_off = {f"{below}cut off", f"{below}too"}
+    assert {*keys(job.store)} >= cut_off | {f"{below}counted"}
+
+    deleted = job.cancel(delete_uploaded=True)
+
+    # Then what says that it is this job's is gone, and nothing else
+    left = {*keys(job.store)} - {f"{below}of another job", f"{below}of another program"}
+    tells = job.record.capabilities.metadata
+    assert (deleted, left) == ((3, set()) if tells else (1, cut_off))
+    assert len(keys(job.store)) == len(left) + 2
+    assert job.cancel(delete_uploaded=True) == 0
