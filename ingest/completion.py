@@ -20,6 +20,7 @@ from ingest.ledger import State
 from ingest.markers import Markers
 from ingest.mending import undo
 from ingest.partless import objects_of_no_part
+from ingest.twin_keys import may_have_twin_keys, refuse_twin_keys
 from ingest.version import __version__
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def complete(job: JobHandle) -> State:
         JobError: batches are still to be done, or counts disagree.
         StoreError: the destination cannot be written; the job stays ``completing``.
         ManifestDamaged: a part is missing or garbled, and its batch cannot be done again; the job stays ``completing``.
-        IngestError: a finisher failed; the job stays ``completing``.
+        IngestError: a finisher failed, or two items have one key; the job stays ``completing``.
     """
     state, counts, _ = job.ledger.snapshot()
     if state in (State.COMPLETE, State.FAILED):
@@ -58,6 +59,10 @@ def complete(job: JobHandle) -> State:
         finishing = Finishing(job.store, job.ledger, still_completing)
         return {"additions": finishing.run(job.finishers(), results)}
 
+    def look(parquet: Path) -> None:
+        if may_have_twin_keys(job):
+            refuse_twin_keys(parquet)
+
     def tokens() -> Iterator[tuple[int, str]]:
         return ((batch, part.token) for batch, part in job.ledger.parts(counts.batches))
 
@@ -65,7 +70,16 @@ def complete(job: JobHandle) -> State:
     summary = _summary(job, end)
     try:
         manifest.complete(
-            job.store, job.job_id, counts.batches, tokens, summary, scratch, still_completing, finish, prefix
+            job.store,
+            job.job_id,
+            counts.batches,
+            tokens,
+            summary,
+            scratch,
+            still_completing,
+            finish,
+            prefix,
+            look,
         )
     except manifest.ManifestDamaged as error:
         damaged = manifest.damaged(job.store, job.job_id, counts.batches, tokens, scratch)

@@ -73,6 +73,7 @@ def complete(
     check: Callable[[], None] = lambda: None,
     finish: Callable[[Path], Mapping[str, Any]] = lambda manifest: {},
     prefix: str = "",
+    look: Callable[[Path], None] = lambda manifest: None,
 ) -> None:
     """Make the manifest of a job whose ``batches`` are all committed, then delete the parts. May be repeated.
 
@@ -85,6 +86,7 @@ def complete(
         finish: called with a local copy of the manifest when that is stored, and before ``job.json`` is; what else
             ``job.json`` should say.
         prefix: what keys below the destination begin with in the bucket.
+        look: called with a local copy of the manifest before that is stored; raises where it must not be.
 
     Raises:
         ManifestDamaged: a part is missing, truncated or garbled; nothing was deleted.
@@ -100,6 +102,7 @@ def complete(
         kept = _without(_tables(before), anew) if before else ()
         parts = read_parts(store, job_id, (part for part in tokens() if anew[part[0]]))
         _write(itertools.chain(kept, parts), batches, parquet, sums, prefix)
+        look(parquet)
         check()
         put_local(store, f"{folder(job_id)}manifest.parquet", parquet, "application/vnd.apache.parquet")
         put_local(store, f"{folder(job_id)}manifest-sha256.txt", sums, "text/plain; charset=utf-8")

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from ingest.errors import IngestError
 from ingest.job import Job
 from ingest.ledger import State
 from ingest.stores import folders
 from ingest.workers.batch import Batch, do_batch
 from ingest.workers.kit import make_kit
+from ingest.workers.uploader import Uploader
 from tests.engine.jobs_by_hand import feed, job_over, work
 from tests.engine.making import s3_folder
 from tests.s3_servers import S3Server
@@ -114,6 +116,28 @@ def test_what_is_there_already_is_skipped(make_job: MakeJob) -> None:
 
     assert again.complete() is State.COMPLETE
     assert (again.status().counts.done, again.status().counts.skipped) == (0, 2)
+
+
+@pytest.mark.parametrize("on_existing", ["skip", "overwrite"])
+def test_two_nodes_that_store_one_key_at_once_are_no_success(
+    make_job: MakeJob, on_existing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job({"a": "same\n1", "b": "same\n2", "c": "other"}, on_existing=on_existing)
+    # Each looks before the other has stored, and is told that nothing is there.
+    monkeypatch.setattr(Uploader, "_found", lambda *arguments, **named: None)
+
+    work(job)
+
+    if job.record.capabilities.if_absent and on_existing == "skip":
+        assert job.complete() is State.FAILED
+        assert [failure.error for failure in job.failures()] == ["KeyConflict"]
+    else:
+        with pytest.raises(IngestError, match="'a' and 'b' were both stored under 'same'"):
+            job.complete()
+        assert job.ledger.state() is State.COMPLETING
+        assert keys(job.store, f".ingest/{job.job_id}/m") == [], "there is no manifest that says so"
+        job.cancel(delete_uploaded=True)
+        assert keys(job.store) == []
 
 
 def store_uncounted(job: Job, *batches: int) -> None:
