@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,6 @@ def feed(job: Job) -> None:
 
 def work(job: Job) -> None:
     """Do every batch that is left."""
-    kit = make_kit(job, "n1")
-    for batch in job.ledger.uncommitted(job.status().counts.batches):
-        run_batch(job, kit, batch)
-    kit.close()
+    with closing(make_kit(job, "n1")) as kit:
+        for batch in job.ledger.uncommitted(job.status().counts.batches):
+            run_batch(job, kit, batch)
