@@ -36,6 +36,11 @@ def hashed(pieces: Iterable[bytes], check: Callable[[], None] = lambda: None) ->
     return sha256.hexdigest(), size_bytes
 
 
+def md5_of(body: bytes) -> str:
+    """The MD5 of a body, in hexadecimal, as ETags are."""
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
 def hashed_file(path: Path) -> tuple[str, int]:
     """As :func:`hashed`, of a file of our own, which nothing writes to meanwhile."""
     with path.open("rb") as file:

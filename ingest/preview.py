@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,11 @@ class Preview:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
+def counted(kinds: Mapping[str, int]) -> str:
+    """What a path processor left out, in words: ``3 hidden, 1 link``."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
 class Previewer:
     """Lists a job's items with their keys, reading no data; a tile's file, where it is a local one, is looked for."""
 
@@ -67,8 +72,8 @@ class Previewer:
         # ... and whether two items have one key is known only where no such field is in it.
         template = config.key_template
         theirs = set(self._processors.tile.key_fields) - {*FILE_FIELDS, *TILE_FIELDS}
-        self._looked_for_last = "", ""
         self._remember_keys = not template.keeps_paths_apart() and not template.field_names & theirs
+        self._looked_for_last = "", ""
 
     @property
     def grid(self) -> Grid | None:
@@ -120,8 +125,7 @@ class Previewer:
 
     def nothing_listed(self) -> ConfigError:
         """What to raise where there is no item."""
-        left_out = self._processors.path.left_out
-        said = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
+        said = counted(self._processors.path.left_out)
         return ConfigError(NOTHING, place="path_processor.params", hint=f"left out: {said}" if said else None)
 
     def preview(self, within_s: float) -> Preview:

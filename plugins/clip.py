@@ -108,9 +108,8 @@ class ClipMaker:
     def _encoded(self, whole: Samples, rate_hz: int) -> bytes:
         """``whole`` as a file; its numbers are overwritten."""
         file = io.BytesIO()
-        if (
-            self.format == "wav" and not self.bits // 8 * len(whole) % 2
-        ):  # RIFF fills up what is odd; wave does not
+        is_odd = self.bits // 8 * len(whole) % 2 == 1  # RIFF fills that up; wave does not
+        if self.format == "wav" and not is_odd:
             with wave.open(file, "wb") as wav:
                 wav.setparams((1, self.bits // 8, rate_hz, len(whole), "NONE", ""))
                 wav.writeframes(_packed(whole, self.bits).data)

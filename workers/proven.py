@@ -5,8 +5,7 @@ Who put it may have died before the answer was checked, so it is checked now, as
 
 from __future__ import annotations
 
-import hashlib
-
+from ingest.digests import md5_of
 from ingest.stores.base import Checksum, ObjectInfo
 from ingest.workers.patience import PatientStore
 
@@ -21,13 +20,8 @@ def has_its_bytes(store: PatientStore, info: ObjectInfo, size_bytes: int, body: 
         return False
     checksum, etag = store.capabilities.checksum, info.etag or ""
     if checksum is Checksum.MD5 and body is not None:
-        return etag == md5(body)
+        return etag == md5_of(body)
     is_of_parts = checksum is Checksum.MD5 and "-" in etag  # each was checked before they became an object
     if is_of_parts or checksum in (Checksum.SHA256, Checksum.NONE):
         return True
     return store.sha256(info.key) == info.sha256
-
-
-def md5(body: bytes) -> str:
-    """The MD5 of a body in hexadecimal, as ETags are."""
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeGuard
 
-from ingest.digests import Digests
+from ingest.digests import Digests, md5_of
 from ingest.errors import KeyConflict, ObjectExists
 from ingest.items import Item, item_id
 from ingest.markers import DUPLICATE_OF
@@ -19,7 +19,7 @@ from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadR
 from ingest.stores.source import ensure_size, fingerprint, read_steady, size_of
 from ingest.workers.dedupe import Dedupe
 from ingest.workers.patience import PatientStore
-from ingest.workers.proven import has_its_bytes, md5
+from ingest.workers.proven import has_its_bytes
 from ingest.workers.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class Uploader:
             return stored
 
         there = self._found(task, ask=False)
-        if self._is_from_before(there, len(body)) and there.etag == md5(body):
+        if self._is_from_before(there, len(body)) and there.etag == md5_of(body):
             return made.outcome("skipped", there.etag)
         return self._stored(made, there, put)
 
@@ -212,7 +212,7 @@ class Uploader:
         if task.is_streamed or not self._is_from_before(there, task.size_bytes):
             return None
         body = given if isinstance(given, bytes) else read_steady(given, task.size_bytes)
-        if there.etag != md5(body):
+        if there.etag != md5_of(body):
             return None
         return self._object(task, *self._hashed(body), body).outcome("skipped", there.etag)
 

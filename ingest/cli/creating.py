@@ -19,7 +19,7 @@ from ingest.creation import check, create_checked, probe
 from ingest.errors import ConfigError
 from ingest.job import Job
 from ingest.ledger import State
-from ingest.preview import NOTHING, Preview, Previewer
+from ingest.preview import NOTHING, Preview, Previewer, counted
 
 LOOK_WITHIN_S = 3.0
 GLANCE_S = 0.03
@@ -182,11 +182,10 @@ def _summary(config: JobConfig, seen: Preview) -> list[str]:
         amount += f", {at_least}{human_bytes(seen.size_bytes)}"
     if seen.size_bytes > WORTH_ESTIMATING_S * ESTIMATE_BYTES_PER_S:
         estimate = f"{at_least}{human_duration(seen.size_bytes / ESTIMATE_BYTES_PER_S)} at 50 MiB/s"
-    left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.left_out.items()))
     rows = {
         "job": config.name,
         "items": amount,
-        "left out": left_out,
+        "left out": counted(seen.left_out),
         "processors": f"{config.path_processor.class_} -> {config.tile_processor.class_}",
         "at the end": ", ".join(finisher.class_ for finisher in config.finishers),
         "destination": config.destination.url,

@@ -43,7 +43,7 @@ def _shown(name: str, value: Any) -> str | None:
 
 
 def _source(name: str, variable: str, in_file: set[str]) -> str:
-    if variable in os.environ:
+    if os.environ.get(variable):
         return "variable"
     return str(settings_file()) if name in in_file else "default"
 

@@ -15,7 +15,7 @@ import obstore
 
 from ingest.config import Destination, UploadConfig
 from ingest.config.key_template import MAX_KEY_BYTES
-from ingest.digests import hashed
+from ingest.digests import hashed, md5_of
 from ingest.errors import ChecksumMismatch, KeyInvalid, ObjectExists, ObjectMissing, StoreError
 from ingest.stores.base import (
     Capabilities,
@@ -180,7 +180,7 @@ class ObjectStore(Store):
     def _checked(self, key: str, body: bytes, meta: ObjectMeta, etag: str | None) -> Stored:
         checksum = self.capabilities.checksum
         if checksum is Checksum.MD5:
-            if etag is None or etag.strip('"') != hashlib.md5(body, usedforsecurity=False).hexdigest():
+            if etag is None or etag.strip('"') != md5_of(body):
                 raise self.mismatch(key, "the answer's ETag is not the MD5 of what was sent")
         elif checksum is Checksum.READ_BACK:
             self.check_by_reading(key, len(body), meta)

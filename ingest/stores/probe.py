@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import obstore
 
+from ingest.digests import md5_of
 from ingest.errors import (
     ConfigError,
     ObjectExists,
@@ -107,8 +108,7 @@ def _answers(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta) -> tup
             f"{store.place}: what was just stored is not listed", hint="is a cache or a gateway between?"
         )
     metadata = found.sha256 == meta.sha256 and found.metadata == dict(meta.metadata)
-    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    return metadata, etag == md5 == listed[key].etag, listed[key].modified_s
+    return metadata, etag == md5_of(body) == listed[key].etag, listed[key].modified_s
 
 
 def _keeps_existing(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta) -> bool:

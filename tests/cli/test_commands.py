@@ -186,6 +186,7 @@ def test_doctor_says_where_settings_come_from_but_no_secret(
     file.write_text('{"processes": 3}')
     monkeypatch.setenv("INGEST_SETTINGS_FILE", str(file))
     monkeypatch.setenv("INGEST_REDIS_URL", "redis://user:hushhush@127.0.0.1:1/0")
+    monkeypatch.setenv("INGEST_LOG_LEVEL", "")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hushhush")
 
@@ -196,6 +197,7 @@ def test_doctor_says_where_settings_come_from_but_no_secret(
     assert rows["INGEST_PROCESSES"]["value"] == "3"
     assert rows["INGEST_PROCESSES"]["source"] == str(file)
     assert rows["INGEST_REDIS_URL"]["source"] == "variable"
+    assert rows["INGEST_LOG_LEVEL"]["source"] == "default", "an empty variable is none"
     assert checks["S3 credentials"]["found"] == "from env"
     assert "hushhush" not in result.output
     assert "AKIAEXAMPLE" not in result.output
