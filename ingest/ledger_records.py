@@ -92,7 +92,8 @@ class Attempt:
         kills: index of an item → how often it was in hand by itself when its process died.
         began_s: Redis's time, in seconds since 1970 UTC.
         payload_sha1: of the batch's payload; a commit names it, so that it counts for these items and no others.
-        was_begun: before this, be it by an attempt that was stopped and does not count: some of it may be stored.
+        was_begun: before this, be it by an attempt that was stopped and does not count, or in a batch in which its
+            items failed: some of it may be stored.
     """
 
     number: int

@@ -67,13 +67,14 @@ BEGIN = """
 -- KEYS: job, committed, payloads, attempts, in_hand, kills, left, ended · ARGV: batch
 -- {'stop', state} | {'committed'} | {'unknown'}
 -- | {'go', attempt, payload, kills, now, sha1 of the payload, 1 where it was begun before}
-local f = redis.call('HMGET', KEYS[1], 'state', 'batches')
+local f = redis.call('HMGET', KEYS[1], 'state', 'batches', 'listed_batches')
 if f[1] ~= 'uploading' and f[1] ~= 'preparing' then return {'stop', f[1] or ''} end
 local batch = ARGV[1]
 if tonumber(batch) >= tonumber(f[2] or '0') then return {'unknown'} end
 if redis.call('GETBIT', KEYS[2], batch) == 1 then return {'committed'} end
 local payload = redis.call('HGET', KEYS[3], batch) or ''
 local was_begun = redis.call('HEXISTS', KEYS[4], batch)
+if tonumber(batch) >= tonumber(f[3] or '9e15') then was_begun = 1 end  -- its items failed before
 local attempt = redis.call('HINCRBY', KEYS[4], batch, 1)
 local text = redis.call('HGET', KEYS[6], batch) or '{}'
 if attempt > 1 then  -- before, nothing was tried by itself

@@ -47,6 +47,7 @@ class Model:
     state: State = State.PREPARING
     batches: list[tuple[str, ...]] = field(default_factory=list)
     listed: int = 0
+    again_from: int | None = None  # the first batch of items that are tried again
     enumerated: bool = False
     committed: set[int] = field(default_factory=set)
     attempts: dict[int, int] = field(default_factory=dict)
@@ -184,7 +185,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert answer is None
         else:
             assert isinstance(answer, Attempt)
-            assert answer.was_begun == (batch in model.attempts)
+            is_again = model.again_from is not None and batch >= model.again_from
+            assert answer.was_begun == (is_again or batch in model.attempts)
             model.attempts[batch] = model.attempts.get(batch, 0) + 1
             # A first attempt blames nobody: only a Redis that forgot has an item in hand before it.
             if batch in model.in_hand and model.attempts[batch] > 1:
@@ -311,6 +313,7 @@ class LedgerMachine(RuleBasedStateMachine):
         model = self.model
         paths = [path for _, path in sorted(model.failed.items())]
         assert self.job.retry() == len(paths)
+        model.again_from = len(model.batches) if model.again_from is None else model.again_from
         model.batches += [tuple(paths[start : start + 4]) for start in range(0, len(paths), 4)]
         model.failed.clear()
         model.state = State.UPLOADING

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from ingest.errors import ConfigError, RedisUnreachable, Stopped
+from ingest.errors import ConfigError, RedisUnreachable, SourceChanged, Stopped
 from ingest.items import FileItem
 from ingest.job import Job
 from ingest.ledger import State, Tally, pack_items
@@ -100,16 +100,48 @@ def test_an_attempt_that_was_stopped_does_not_count(job: Job, kit: Kit) -> None:
     assert begin(job, 0).number == 1
 
 
-def test_what_an_attempt_that_was_stopped_had_stored_is_no_conflict(
-    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a folder that others write to as well, where nothing that exists may be taken for the job's."""
+@pytest.fixture
+def shared(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job of five files into a folder that others write to, where what exists may not be taken for the job's."""
     monkeypatch.setattr(Watch, "of", classmethod(lambda cls, presence, node, process: cls()))
-    expected = make_files(tmp_path / "source", 5)
+    make_files(tmp_path / "source", 5)
     (tmp_path / "stored").mkdir()
     (tmp_path / "stored" / "of another").touch()
     job = job_over(tmp_path, destination={"url": f"file://{tmp_path}/stored", "on_existing": "fail"})
     feed(job)
+    return job
+
+
+def test_what_a_failed_item_had_stored_is_no_conflict_when_it_is_tried_again(
+    tmp_path: Path, shared: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = [*files_below(tmp_path / "source")][1]
+    put = LocalStore.put
+
+    def put_and_fail(store: LocalStore, key: str, *arguments: Any, **options: Any) -> Stored:
+        stored = put(store, key, *arguments, **options)
+        if key == failing:
+            raise SourceChanged(f"{key} changed")
+        return stored
+
+    monkeypatch.setattr(LocalStore, "put", put_and_fail)
+    work(shared)
+    monkeypatch.setattr(LocalStore, "put", put)
+    assert shared.complete() is State.FAILED
+    assert [failure.item.name for failure in shared.failures()] == [failing]
+
+    shared.retry()
+    work(shared)
+
+    assert shared.complete() is State.COMPLETE
+    counts = shared.status().counts
+    assert (counts.done, counts.skipped, counts.failed) == (4, 1, 0)
+
+
+def test_what_an_attempt_that_was_stopped_had_stored_is_no_conflict(
+    tmp_path: Path, shared: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, expected = shared, files_below(tmp_path / "source")
     kit = make_kit(job, "n1")
     put = LocalStore.put
 
