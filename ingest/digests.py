@@ -41,6 +41,11 @@ def md5_of(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
+def etag_of_parts(md5s: Sequence[bytes]) -> str:
+    """The ETag that AWS gives to an object that was joined of parts with these MD5s, each of 16 bytes."""
+    return f"{md5_of(b''.join(md5s))}-{len(md5s)}"
+
+
 def hashed_file(path: Path) -> tuple[str, int]:
     """As :func:`hashed`, of a file of our own, which nothing writes to meanwhile."""
     with path.open("rb") as file:

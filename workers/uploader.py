@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import mimetypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeGuard
@@ -16,10 +16,10 @@ from ingest.items import Item, item_id
 from ingest.markers import DUPLICATE_OF
 from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords
+from ingest.stores.proven import has_its_bytes
 from ingest.stores.source import ensure_size, fingerprint, read_steady, size_of
 from ingest.workers.dedupe import Dedupe
 from ingest.workers.patience import PatientStore
-from ingest.workers.proven import has_its_bytes
 from ingest.workers.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,8 @@ class Task:
 class _Object:
     """What a task makes: its key, its size, what is stored with it, and what the manifest says beside that.
 
-    ``body`` is None where it is too large to be held in memory.
+    ``body`` is None where it is too large to be held in memory; then ``parts`` are the digests of the parts that it
+    is sent in, where the store says how it cuts.
     """
 
     key: str
@@ -116,6 +117,7 @@ class _Object:
     facts: Mapping[str, str]
     again: bool
     body: bytes | None
+    parts: Sequence[bytes] | None = None
 
     def outcome(self, status: Literal["stored", "skipped"], etag: str | None) -> Outcome:
         meta = self.meta
@@ -239,7 +241,7 @@ class Uploader:
         ensure_size(path, task.size_bytes)
         digests = Digests(self._policy.digests)
         read = fingerprint(path, self._store.cut(task.size_bytes), self._watch.check, digests.update)
-        made = self._object(task, read.sha256, read.size_bytes, digests.found(), None)
+        made = self._object(task, read.sha256, read.size_bytes, digests.found(), None, read.digests)
 
         def put() -> Stored:
             sent = self._sent(task.item.name, read.size_bytes)
@@ -255,13 +257,19 @@ class Uploader:
         return hashlib.sha256(body).hexdigest(), len(body), digests.found()
 
     def _object(
-        self, task: Task, sha256: str, size_bytes: int, digests: Mapping[str, str], body: bytes | None
+        self,
+        task: Task,
+        sha256: str,
+        size_bytes: int,
+        digests: Mapping[str, str],
+        body: bytes | None,
+        parts: Sequence[bytes] | None = None,
     ) -> _Object:
         known = task.upload.content_type or _MEDIA_TYPES.guess_type(task.key)[0]
         whose = {"ingest-item": f"{self._policy.job_id}/{item_id(task.item)}"}
         meta = ObjectMeta(sha256, known or "application/octet-stream", whose)
         facts = {**task.upload.metadata, **digests} if digests else task.upload.metadata
-        return _Object(task.key, size_bytes, meta, facts, task.again, body)
+        return _Object(task.key, size_bytes, meta, facts, task.again, body, parts)
 
     def _found(self, task: Task, *, ask: bool) -> ObjectInfo | None:
         """What is under the key already, as far as that is worth a question: a large file is not sent in vain.
@@ -323,8 +331,7 @@ class Uploader:
             )
         if policy.on_existing == "overwrite":
             return None
-        promises_ours = is_ours and info.sha256 == made.meta.sha256
-        if promises_ours and not has_its_bytes(self._store, info, made.size_bytes, made.body):
+        if is_ours and info.sha256 == made.meta.sha256 and not self._has_its_bytes(info, made):
             log.warning("%r has other bytes than were sent, and is stored again", made.key)
             self._store.delete([made.key])
             return None
@@ -342,6 +349,12 @@ class Uploader:
                 f"{made.key!r} exists already, with the same content, and destination.on_existing is 'fail'"
             )
         return made.outcome("stored" if is_ours else "skipped", info.etag)
+
+    def _has_its_bytes(self, info: ObjectInfo, made: _Object) -> bool:
+        checksum = self._store.capabilities.checksum
+        return has_its_bytes(
+            info, made.size_bytes, checksum, self._store.sha256, body=made.body, parts=made.parts
+        )
 
     def _sent(self, name: str, size_bytes: int) -> Callable[[int], None]:
         """What reports how much of a large file is stored."""

@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from ingest.config import UploadConfig
+from ingest.digests import etag_of_parts
 from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, Stopped, StoreError
 from ingest.stores.base import Checksum, Cut, ObjectMeta, Stored, Transfer
 from ingest.stores.budget import BytesBudget
-from ingest.stores.parts import Part, composite_etag, list_parts, part_size
+from ingest.stores.parts import Part, list_parts, part_size
+from ingest.stores.proven import has_its_bytes
 from ingest.stores.source import changed, ensure_unchanged, opened, read_piece
 from ingest.stores.vendor_errors import BOTO_ERRORS, from_boto
 
@@ -142,8 +144,9 @@ class Multipart:
         found = self._store.stat(key)
         if found is None or (found.size_bytes, found.sha256) != (size_bytes, meta.sha256):
             return None
-        if self._store.capabilities.checksum is Checksum.READ_BACK:
-            self._store.check_by_reading(key, size_bytes, meta)
+        checksum = self._store.capabilities.checksum
+        if not has_its_bytes(found, size_bytes, checksum, self._store.sha256, parts=transfer.digests):
+            return None
         _forget(key, transfer)
         transfer.sent(size_bytes)
         return Stored(key, size_bytes, found.etag)
@@ -240,8 +243,8 @@ class Multipart:
         if self._store.capabilities.metadata and found.sha256 not in (None, meta.sha256):
             # It was begun when the file was another, and what was sent since happened to fit the parts that were there.
             raise self._store.mismatch(key, "the SHA-256 in its metadata is not that of what was sent")
-        checksum, etag = self._store.capabilities.checksum, (found.etag or "").strip('"')
-        if checksum is Checksum.MD5 and "-" in etag and etag != composite_etag(parts):
+        checksum, etag = self._store.capabilities.checksum, found.etag or ""
+        if checksum is Checksum.MD5 and "-" in etag and etag != etag_of_parts([part.md5 for part in parts]):
             raise self._store.mismatch(key, "its ETag is not that of its parts")
         if checksum is Checksum.READ_BACK:
             self._store.check_by_reading(key, size_bytes, meta)

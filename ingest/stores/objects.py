@@ -186,6 +186,13 @@ class ObjectStore(Store):
             self.check_by_reading(key, len(body), meta)
         return Stored(key, len(body), bare_etag(etag))
 
+    def sha256(self, key: str) -> str | None:
+        """The SHA-256 of what is stored under a key, by reading it; None where there is nothing."""
+        try:
+            return hashed(self.read(key))[0]
+        except ObjectMissing:
+            return None
+
     def check_by_reading(self, key: str, size_bytes: int, meta: ObjectMeta) -> None:
         """Read the object and compare its size and SHA-256.
 

@@ -59,6 +59,11 @@ class Part:
         """Whether its ETag is this MD5."""
         return self.etag.strip('"') == digest.hex()
 
+    @property
+    def md5(self) -> bytes:
+        """Its ETag, where that is its MD5."""
+        return bytes.fromhex(self.etag.strip('"'))
+
 
 def list_parts(store: S3Store, key: str, upload_id: str) -> Iterator[Part]:
     """The parts that the server has of an upload.
@@ -100,12 +105,6 @@ def _uploads_of(store: S3Store, where: dict[str, Any]) -> list[str]:
         for found in page.get("Uploads", ())
         if found["Key"] == where["Key"]
     ]
-
-
-def composite_etag(parts: list[Part]) -> str:
-    """The ETag that AWS gives to an object made of these parts."""
-    digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
-    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def b64_sha256(body: bytes) -> str:

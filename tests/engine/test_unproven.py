@@ -16,6 +16,7 @@ from tests.engine.making import MIB, s3_folder
 from tests.s3_servers import S3Server
 
 SIZES = {"small": 1400, "large": 6 * MIB}
+PART_BYTES = 5 * MIB
 
 
 class Killed(BaseException):
@@ -29,7 +30,16 @@ def garbled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def dying(store: S3Store, key: str, size_bytes: int, meta: Any) -> None:
         keys.append(key)
-        store.clients.boto.put_object(**store.named(key), **store.headers(meta), Body=bytes(size_bytes))
+        boto, named = store.clients.boto, store.named(key)
+        if size_bytes < PART_BYTES:
+            boto.put_object(**named, **store.headers(meta), Body=bytes(size_bytes))
+            raise Killed
+        upload_id = boto.create_multipart_upload(**named, **store.headers(meta))["UploadId"]
+        parts = []
+        for number, part_bytes in enumerate((PART_BYTES, size_bytes - PART_BYTES), 1):
+            answer = boto.upload_part(**named, UploadId=upload_id, PartNumber=number, Body=bytes(part_bytes))
+            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        boto.complete_multipart_upload(**named, UploadId=upload_id, MultipartUpload={"Parts": parts})
         raise Killed
 
     checked, checked_parts = ObjectStore._checked, Multipart._checked
@@ -50,11 +60,13 @@ def garbled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("on_existing", ["skip", "overwrite"])
 @pytest.mark.parametrize("checksum", ["read_back", "md5"])
 @pytest.mark.parametrize("server", ["rclone_s3", "moto_s3"])
 def test_garbled_bytes_of_a_killed_node_never_count(
     server: str,
     checksum: str,
+    on_existing: str,
     name: str,
     tmp_path: Path,
     redis_url: str,
@@ -64,8 +76,8 @@ def test_garbled_bytes_of_a_killed_node_never_count(
 ) -> None:
     # Given a store, with and without conditional puts, that garbles what it says it took
     s3: S3Server = request.getfixturevalue(server)
-    destination = s3_folder(s3, monkeypatch, checksum=checksum)
-    upload = {"multipart_threshold_bytes": 5 * MIB, "part_size_bytes": 5 * MIB}
+    destination = s3_folder(s3, monkeypatch, checksum=checksum, on_existing=on_existing)
+    upload = {"multipart_threshold_bytes": PART_BYTES, "part_size_bytes": PART_BYTES}
     job = job_over(tmp_path, destination=destination, upload=upload)
     content = b"true" * (SIZES[name] // 4)
     (tmp_path / "source" / name).write_bytes(content)
