@@ -35,7 +35,7 @@ def garbled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             boto.put_object(**named, **store.headers(meta), Body=bytes(size_bytes))
             raise Killed
         upload_id = boto.create_multipart_upload(**named, **store.headers(meta))["UploadId"]
-        parts = []
+        parts: list[Any] = []
         for number, part_bytes in enumerate((PART_BYTES, size_bytes - PART_BYTES), 1):
             answer = boto.upload_part(**named, UploadId=upload_id, PartNumber=number, Body=bytes(part_bytes))
             parts.append({"PartNumber": number, "ETag": answer["ETag"]})
