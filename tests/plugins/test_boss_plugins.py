@@ -30,10 +30,12 @@ ALLOWED = Settings(plugin_paths="ingestclient.plugins")
 pytestmark = [
     # Boss's file systems leave the files that they open to the garbage collector,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-    # and its plugins import pkg_resources, of which setuptools 67 and later warn.
+    # its plugins import pkg_resources, of which setuptools 67 and later warn,
     pytest.mark.filterwarnings(
         "ignore:.*pkg_resources:UserWarning", "ignore:.*pkg_resources:DeprecationWarning"
     ),
+    # and Python warns of their escapes where they are compiled: once, unless the installer has done it (uv does not).
+    pytest.mark.filterwarnings("ignore:.*invalid escape:DeprecationWarning"),
 ]
 
 
