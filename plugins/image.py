@@ -12,7 +12,14 @@ from pydantic import Field
 from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
 from ingest.items import Item, Tile
 from ingest.plugins.image_decode import Decoder, Section, deliberate_limit
-from ingest.plugins.image_formats import SUFFIXES, Format, can_hold, check_holds, encode, filled
+from ingest.plugins.image_formats import (
+    SUFFIXES,
+    Format,
+    can_hold,
+    check_holds,
+    encode,
+    filled,
+)
 from ingest.plugins.local import grid_of, tile_of
 from ingest.processors import JobContext, Params, Source, TileProcessor, Upload
 
@@ -62,8 +69,9 @@ class ImageTile(TileProcessor[ImageParams]):
     """Cuts a tile out of an image, of ``tile_size.x`` by ``tile_size.y`` pixels.
 
     The section is decoded once for all its tiles. Pixels keep their depth: 1, 8 and 16 bits, 32-bit integers
-    and floats, grey, colour and palettes; a format that cannot hold them fails the item. Where a file is the
-    tile already (its size, place and format), its bytes are stored, once they have been decoded to the end.
+    and floats, grey, colour and palettes; a format that cannot hold them fails the item, and so does what decoding
+    would round, drop or turn (16 bits a colour, a fourth channel, signed bytes, a sparse TIFF). Where a file is
+    the tile already (its size, place and format), its bytes are stored, once they have been decoded to the end.
     A tile that reaches past the image is padded; one that lies outside it altogether fails.
 
     Errors: SourceMissing, SourceUnreadable (with what is wrong), SourceChanged.
@@ -121,11 +129,13 @@ class ImageTile(TileProcessor[ImageParams]):
 
     def _upload(self, tile: Tile, source: Source) -> Upload:
         section = self._decoder.section(source.path)
-        check_holds(self.params.format, section.image.mode)
         width, height = self._size
         left, top = tile.x * width - source.origin[0], tile.y * height - source.origin[1]
         if self._is_whole(section, left, top):
             return Upload(source.path, f"image/{self.params.format}", metadata={})
+        if section.loss:
+            raise SourceUnreadable(section.loss)
+        check_holds(self.params.format, section.image.mode)
         box = (left, top, left + width, top + height)
         return self._encoded(self._cut(section.image, box, source.path), {})
 

@@ -13,18 +13,18 @@ from typing import BinaryIO, NamedTuple
 from PIL import Image
 
 from ingest.errors import ItemError, SourceChanged, SourceMissing, SourceUnreadable
+from ingest.plugins.image_losses import loss_after, loss_before
 
 _LIMIT_LOCK = threading.Lock()
-_TIFF_SAMPLE_FORMAT = 339
-_UNSIGNED = 1
 
 
 class Section(NamedTuple):
-    """A decoded image, the format of its file (``PNG``), and how many frames that has."""
+    """A decoded image, the format of its file (``PNG``), how many frames that has, and what decoding it has lost."""
 
     image: Image.Image
     format: str
     frames: int
+    loss: str
 
 
 class Decoder:
@@ -42,8 +42,8 @@ class Decoder:
         Raises:
             SourceMissing: there is no such file.
             SourceChanged: it was written to meanwhile.
-            SourceUnreadable: it is no image, truncated, corrupt, larger than the limit, has several frames of
-                which none was named, or holds values that decoding would cut short.
+            SourceUnreadable: it is no image, truncated, corrupt, larger than the limit, or has several frames of
+                which none was named.
         """
         try:
             with path.open("rb") as file:
@@ -73,10 +73,9 @@ class Decoder:
             format_, frames = str(image.format), int(getattr(image, "n_frames", 1))
             self._choose_frame(image, frames)
             self._check_size(image)
-            _check_depth(image)
+            loss = loss_before(image, file)
             image.load()
-            _check_sign(image)
-            return Section(image, format_, frames)
+            return Section(image, format_, frames, loss or loss_after(image))
 
     def _verify(self, file: BinaryIO) -> None:
         """Check a PNG's checksums, which decoding does not."""
@@ -127,35 +126,6 @@ def _identity(path: Path, file: BinaryIO) -> tuple[str, int, int]:
 def _check_unchanged(path: Path, file: BinaryIO, identity: tuple[str, int, int]) -> None:
     if _identity(path, file) != identity:
         raise SourceChanged(f"{path} was written to while it was read")
-
-
-def _check_depth(image: Image.Image) -> None:
-    """Refuse what Pillow would round: 16 bits a colour to 8, doubles to floats."""
-    tiles = getattr(image, "tile", ())
-    raw_modes = {str(tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0]) for tile in tiles}
-    for raw_mode in raw_modes:
-        depth = raw_mode.partition(";")[2]
-        if depth.startswith("16") and image.mode in ("RGB", "RGBA", "RGBX", "LA", "CMYK"):
-            raise SourceUnreadable(
-                "it holds 16 bits a colour, of which only 8 would be kept; one channel a file keeps all"
-            )
-        if depth.startswith("64"):
-            raise SourceUnreadable("it holds 64-bit floats, of which only 32 bits would be kept")
-
-
-def _check_sign(image: Image.Image) -> None:
-    """Refuse unsigned 32-bit values that came out negative."""
-    tags = getattr(image, "tag_v2", {})
-    if (
-        image.mode == "I"
-        and tags.get(_TIFF_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
-        and image.format == "TIFF"
-    ):
-        lowest = image.getextrema()[0]
-        if isinstance(lowest, int | float) and lowest < 0:
-            raise SourceUnreadable(
-                "it holds unsigned 32-bit values over 2147483647, which would come out negative"
-            )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,131 @@
+"""What Pillow would round, drop or turn without a word."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ingest.errors import SourceUnreadable
+from ingest.plugins.image import ImageParams, ImageTile
+from tests.plugins.making import context, tiles_job
+from tests.plugins.test_image import one, sixteen_bit_rgb_png
+
+WIDTH, HEIGHT = 64, 48
+
+
+def processor(tmp_path: Path, format_: str = "tiff", **job: object) -> ImageTile:
+    return ImageTile(ImageParams.model_validate({"format": format_}), context(tmp_path, tiles_job(**job)))
+
+
+def tiff(bits: int, channels: int = 1, **tags: int | tuple[int, ...]) -> bytes:
+    """An uncompressed TIFF of zeros, with these tags beside the ones that each must have."""
+    data = bytes(WIDTH * HEIGHT * channels * bits // 8)
+    known = {"photometric": 262, "planes": 284, "extra": 338, "sample_format": 339, "strip_bytes": 279}
+    strips = channels if tags.get("planes") == 2 else 1
+    entries: dict[int, tuple[int, ...]] = {
+        256: (WIDTH,),
+        257: (HEIGHT,),
+        258: (bits,) * channels,
+        259: (1,),
+        262: (1,),
+        273: tuple(8 + place * len(data) // strips for place in range(strips)),
+        277: (channels,),
+        278: (HEIGHT,),
+        279: (len(data) // strips,) * strips,
+    }
+    for name, value in tags.items():
+        entries[known[name]] = value if isinstance(value, tuple) else (value,)
+    directory, beyond = b"", b""
+    place = 8 + len(data)
+    beyond_at = place + 2 + 12 * len(entries) + 4
+    for tag, values in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            beyond, packed = beyond + packed, struct.pack("<I", beyond_at + len(beyond))
+        directory += struct.pack("<HHI", tag, 4, len(values)) + packed
+    head = struct.pack("<2sHI", b"II", 42, place) + data
+    return head + struct.pack("<H", len(entries)) + directory + bytes(4) + beyond
+
+
+def ppm(kind: bytes, highest: int, channels: int) -> bytes:
+    size = WIDTH * HEIGHT * channels * (2 if highest > 255 else 1)
+    return b"%s\n%d %d\n%d\n" % (kind, WIDTH, HEIGHT, highest) + bytes(size)
+
+
+def jpeg2000(depth: int) -> bytes:
+    """Three channels, of which the header says that they have so many bits, or, by the 128, signs."""
+    body = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(body, "JPEG2000")
+    content = bytearray(body.getvalue())
+    size = content.index(b"\xff\x4f\xff\x51") + 4
+    for channel in range(3):
+        content[size + 38 + 3 * channel] = depth
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "lost"),
+    [
+        pytest.param(tiff(16, 3, photometric=2, planes=2), "16 bits a colour", id="colour in planes"),
+        pytest.param(
+            tiff(8, 4, photometric=2, extra=0), "4 channels, of which only 3", id="a fourth channel"
+        ),
+        pytest.param(tiff(8, 2, extra=0), "2 channels, of which only 1", id="a second channel"),
+        pytest.param(
+            tiff(8, 4, photometric=2, extra=1), "multiplied by its transparency", id="associated alpha"
+        ),
+        pytest.param(tiff(8, sample_format=2), "signed 8-bit", id="signed bytes"),
+        pytest.param(tiff(16, photometric=0), "0 is white", id="white is zero"),
+        pytest.param(tiff(16, strip_bytes=0), "sparse", id="sparse"),
+        pytest.param(
+            tiff(64, sample_format=3),
+            "64-bit floats|cannot identify",
+            id="doubles, which some versions of Pillow read",
+        ),
+        pytest.param(ppm(b"P6", 65535, 3), "16 bits a colour", id="PPM"),
+        pytest.param(ppm(b"P5", 4095, 1), "4095, and would be stretched to 65535", id="12 bits in a PGM"),
+        pytest.param(jpeg2000(15), "16 bits a colour", id="JPEG 2000"),
+        pytest.param(jpeg2000(7 | 128), "signed", id="JPEG 2000 with signs"),
+    ],
+)
+def test_what_would_be_lost_fails_the_item(tmp_path: Path, content: bytes, lost: str) -> None:
+    (tmp_path / "section").write_bytes(content)
+
+    with pytest.raises(SourceUnreadable, match=lost):
+        one(processor(tmp_path), tmp_path / "section")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(tiff(8, 3, photometric=2, planes=2), id="bytes in planes"),
+        pytest.param(tiff(8, photometric=0), id="white is zero, as Pillow turns it"),
+        pytest.param(tiff(16), id="16 bits of grey"),
+        pytest.param(ppm(b"P5", 65535, 1), id="16 bits of grey in a PGM"),
+        pytest.param(jpeg2000(7), id="JPEG 2000"),
+    ],
+)
+def test_what_comes_out_whole_is_a_tile(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "section").write_bytes(content)
+
+    upload = one(processor(tmp_path), tmp_path / "section")
+
+    assert isinstance(upload.body, bytes)
+    with Image.open(io.BytesIO(upload.body)) as tile:
+        assert tile.size == (32, 24)
+
+
+@pytest.mark.parametrize(
+    ("content", "format_"),
+    [(sixteen_bit_rgb_png(WIDTH, HEIGHT), "png"), (tiff(8, 4, photometric=2, extra=0), "tiff")],
+)
+def test_a_file_that_is_the_tile_already_loses_nothing(tmp_path: Path, content: bytes, format_: str) -> None:
+    (tmp_path / "section").write_bytes(content)
+
+    upload = one(processor(tmp_path, format_, tile_size={"x": WIDTH, "y": HEIGHT}), tmp_path / "section")
+
+    assert upload.body == tmp_path / "section"
