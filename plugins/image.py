@@ -17,6 +17,7 @@ from ingest.plugins.image_formats import (
     Format,
     can_hold,
     check_holds,
+    check_palette,
     encode,
     filled,
 )
@@ -167,6 +168,7 @@ class ImageTile(TileProcessor[ImageParams]):
         )
         for x, y, x_stop, y_stop in strips:
             if x < x_stop and y < y_stop:
+                check_palette(tile, self.params.pad_value)
                 tile.paste(filled(tile.mode, (x_stop - x, y_stop - y), self.params.pad_value), (x, y))
 
     def _encoded(self, tile: Image.Image, metadata: dict[str, str]) -> Upload:

@@ -54,6 +54,17 @@ def check_holds(format_: Format, mode: str) -> None:
     )
 
 
+def check_palette(tile: Image.Image, value: int) -> None:
+    """Refuse to pad with a place that a palette lacks: PNG would cut it to the bits that the palette needs.
+
+    Raises:
+        SourceUnreadable: with how many colours there are.
+    """
+    colours = len(tile.getpalette() or ()) // 3
+    if colours and value >= colours:
+        raise SourceUnreadable(f"pad_value {value} does not fit a palette of {colours} colours")
+
+
 def filled(mode: str, size: tuple[int, int], value: int) -> Image.Image:
     """An image with ``value`` in every band of every pixel.
 

@@ -6,10 +6,12 @@ import io
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ingest.errors import SourceUnreadable
+from ingest.items import Tile
 from ingest.plugins.image import ImageParams, ImageTile
 from tests.plugins.making import context, tiles_job
 from tests.plugins.test_image import one, sixteen_bit_rgb_png
@@ -129,3 +131,13 @@ def test_a_file_that_is_the_tile_already_loses_nothing(tmp_path: Path, content: 
     upload = one(processor(tmp_path, format_, tile_size={"x": WIDTH, "y": HEIGHT}), tmp_path / "section")
 
     assert upload.body == tmp_path / "section"
+
+
+def test_padding_that_a_palette_lacks_is_refused(tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((40, 50), "u1"), "P")
+    image.putpalette(bytes(range(12)))
+    image.save(tmp_path / "section.png", bits=2)
+    made = ImageTile(ImageParams(pad_value=200), context(tmp_path, tiles_job()))
+
+    with pytest.raises(SourceUnreadable, match="pad_value 200"):
+        one(made, tmp_path / "section.png", Tile(1, 1, 0))
