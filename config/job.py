@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from ingest.config.key_template import KeyTemplate
+from ingest.config.paths import from_home
 
 MIB = 1 << 20
 DEFAULT_BATCH_ITEMS = 512
@@ -37,7 +38,7 @@ def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
     if "\0" in str(path):
         raise ValueError("has a NUL character; no path has")
     base_dir = (info.context or {}).get("base_dir")
-    path = path.expanduser()
+    path = from_home(path)
     if base_dir is None or path.is_absolute():
         return path
     return Path(os.path.normpath((Path(base_dir) / path).absolute()))

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from ingest.config.boss import from_boss, is_boss_config
 from ingest.config.job import JobConfig
+from ingest.config.paths import from_home
 from ingest.errors import ConfigError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -87,17 +88,25 @@ def load_job_config(path: Path, to: str | None = None, sets: Sequence[str] = ())
 
 
 def destination_url(to: str) -> str:
-    """``--to`` as a URL: a plain folder is taken from the current directory."""
+    """``--to`` as a URL: a plain folder is taken from the current directory.
+
+    Raises:
+        ConfigError: it begins with the home folder of an unknown user.
+    """
     if not to or "://" in to or to.startswith(("s3:", "gs:", "az:")):  # if it is none, its check says so
         return to
-    return "file://" + os.path.normpath(Path(to).expanduser().absolute())
+    try:
+        return "file://" + os.path.normpath(from_home(Path(to)).absolute())
+    except ValueError as error:
+        raise ConfigError(str(error), place="--to") from None
 
 
 def set_value(config: dict[str, Any], assignment: str) -> None:
     """Apply ``--set a.b=c`` to a config: ``c`` is JSON where it parses as such, else text.
 
     Raises:
-        ConfigError: the assignment has no ``=``, or its path runs through something that is no object.
+        ConfigError: the assignment has no ``=``, its path runs through something that is no object, or its value
+            is a number or a nest of JSON that is too long.
     """
     place, equals, text = assignment.partition("=")
     if not equals or "" in place.split("."):
@@ -112,6 +121,8 @@ def set_value(config: dict[str, Any], assignment: str) -> None:
         target[last] = json.loads(text)
     except json.JSONDecodeError:
         target[last] = text
+    except (ValueError, RecursionError):
+        raise ConfigError("--set has a value that is too long or nested too deeply", place=place) from None
 
 
 def parse_config(config: Mapping[str, Any], *, base_dir: Path | None = None) -> JobConfig:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from ingest.config.paths import from_home
 from ingest.errors import ConfigError, did_you_mean
 
 PREFIX = "INGEST_"
@@ -19,13 +20,20 @@ FILE_VARIABLE = "INGEST_SETTINGS_FILE"
 
 
 def _default_state_dir() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingest"
+    return _of_this_user(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "ingest"
 
 
 def settings_file() -> Path:
     """The settings file: ``INGEST_SETTINGS_FILE``, or ``~/.config/ingest/settings.json``."""
     named = os.environ.get(FILE_VARIABLE)
-    return Path(named) if named else Path.home() / ".config" / "ingest" / "settings.json"
+    return _of_this_user(named or "~/.config/ingest/settings.json")
+
+
+def _of_this_user(path: str) -> Path:
+    try:
+        return from_home(Path(path))
+    except ValueError as error:
+        raise ConfigError(str(error), hint="set HOME to a folder that may be written") from None
 
 
 class Settings(BaseModel):
@@ -78,6 +86,19 @@ class Settings(BaseModel):
         "that happens three times fails. Default: no bound while the machine has memory left; when a sixteenth "
         "of it is left, the largest process is ended, if it has more than its share.",
     )
+
+    @field_validator("state_dir", "scratch_dir")
+    @classmethod
+    def _from_home(cls, folder: Path | None) -> Path | None:
+        """The same folder for all processes of a command, and for the libraries that read a ``~`` their own way."""
+        return folder and from_home(folder).absolute()
+
+    @field_validator("plugin_paths")
+    @classmethod
+    def _known_homes(cls, entries: str) -> str:
+        for entry in entries.split(":"):
+            from_home(Path(entry))
+        return entries
 
     @field_validator("redis_url")
     @classmethod

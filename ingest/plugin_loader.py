@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
 from ingest.config import FilesJob, JobConfig, KeyTemplate, ProcessorConfig, Settings, parse_model
+from ingest.config.paths import from_home
 from ingest.errors import PluginError, did_you_mean
 from ingest.processors import Finisher, JobContext, Params, PathProcessor, TileProcessor
 
@@ -123,7 +124,7 @@ def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:
     if any(module_name == entry or module_name.startswith(entry + ".") for entry in allowed):
         return
     top = module_name.partition(".")[0]
-    for folder in (Path(entry).expanduser() for entry in allowed if "/" in entry):
+    for folder in (from_home(Path(entry)) for entry in allowed if "/" in entry):
         if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
             if str(folder) not in sys.path:
                 sys.path.append(str(folder))

@@ -26,7 +26,7 @@ class ServerFiles:
     """The bundled server's files in one state folder, all of them readable by their owner only."""
 
     def __init__(self, state_dir: Path) -> None:
-        self.folder = state_dir.expanduser().absolute() / "redis"
+        self.folder = state_dir.absolute() / "redis"
         self.log = self.folder / "redis.log"
         self.pid = self.folder / "redis.pid"
         self._facts = self.folder / "server.json"

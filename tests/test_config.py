@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingest.config import JobConfig, Settings, load_config, load_job_config, parse_config
-from ingest.config.load import set_value
+from ingest.config.load import destination_url, set_value
 from ingest.errors import ConfigError
 from ingest.items import Grid, Tile
 from ingest.plugin_loader import load_processors, resolve_processors
@@ -216,6 +216,12 @@ class TestPaths:
         assert parsed.destination.url == f"file://{tmp_path}/out"
         assert parsed.path_processor.params["root_dir"] == f"{tmp_path}/data"
 
+    def test_of_nobodys_home_are_refused(self, config: dict[str, Any], tmp_path: Path) -> None:
+        config["path_processor"]["params"]["root_dir"] = "~nobody-here/x"
+        with pytest.raises(ConfigError, match="does not know") as caught:
+            resolve_processors(parse_config(config), Settings(), tmp_path)
+        assert caught.value.place == "path_processor.params.root_dir"
+
     @pytest.mark.parametrize(
         ("url", "kept"),
         [
@@ -247,6 +253,11 @@ class TestCommandLine:
         with pytest.raises(ConfigError, match="names no bucket; expected s3://bucket/prefix"):
             parse_config(load_job_config(Path("job.json"), to="s3:bucket"))
 
+    def test_to_refuses_the_home_of_nobody(self) -> None:
+        with pytest.raises(ConfigError, match="does not know") as caught:
+            destination_url("~nobody-here/x")
+        assert caught.value.place == "--to"
+
     def test_to_makes_a_destination_where_there_is_none(self, config: dict[str, Any], tmp_path: Path) -> None:
         del config["destination"]
         (tmp_path / "job.json").write_text(json.dumps(config))
@@ -266,6 +277,8 @@ class TestCommandLine:
             ("=1", "not of the form"),
             ("a.b.c=1", "cannot go below 'b'"),
             ("a..b=1", "not of the form"),
+            pytest.param("a.b=" + "1" * 5000, "too long", id="a long number"),
+            pytest.param("a.b=" + "[" * 50_000, "too deeply", id="a deep nest"),
         ],
     )
     def test_set_refuses(self, assignment: str, what: str) -> None:
@@ -327,6 +340,27 @@ class TestSettings:
             Settings.load()
         assert caught.value.place == name
         assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize(("folder", "found"), [("~/state", "{home}/state"), ("state", "{here}/state")])
+    def test_name_folders_for_all_processes_and_libraries(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, found: str
+    ) -> None:
+        path = tmp_path / "settings.json"
+        path.write_text(json.dumps({"state_dir": folder, "scratch_dir": folder}))
+        monkeypatch.delenv("INGEST_STATE_DIR", raising=False)
+        monkeypatch.setenv("INGEST_SETTINGS_FILE", str(path))
+        monkeypatch.chdir(tmp_path)
+
+        settings = Settings.load()
+
+        expected = Path(found.format(home=Path.home(), here=tmp_path))
+        assert (settings.state_dir, settings.scratch_dir) == (expected, expected)
+
+    @pytest.mark.parametrize("name", ["STATE_DIR", "SCRATCH_DIR", "PLUGIN_PATHS", "SETTINGS_FILE"])
+    def test_refuse_the_home_of_nobody(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setenv(f"INGEST_{name}", "~nobody-here/x")
+        with pytest.raises(ConfigError, match="does not know"):
+            Settings.load()
 
     @pytest.mark.parametrize("text", ["{", "[]", "7", '{"log_lvel": "DEBUG"}', b"\xff"])
     def test_refuse_a_wrong_file(
