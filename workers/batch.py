@@ -10,16 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from ingest.errors import (
-    IngestError,
     ItemError,
     KeyConflict,
     RedisError,
@@ -29,11 +27,11 @@ from ingest.errors import (
     Stopped,
     StoreError,
 )
-from ingest.items import FileItem, Item, Tile
+from ingest.items import FileItem, Item
 from ingest.ledger import Kills
 from ingest.naming import KeyMaker
 from ingest.plugin_loader import Processors
-from ingest.processors import Source, Upload
+from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo
 from ingest.workers.existing import found_by_listing
 from ingest.workers.hands import ProcessorTime
@@ -41,8 +39,10 @@ from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
 from ingest.workers.sending import GATHER_S, Sending, Sent
+from ingest.workers.sources import Sources
 from ingest.workers.unchanged import Unchanged
-from ingest.workers.uploader import Outcome, Uploader
+from ingest.workers.upload import Outcome
+from ingest.workers.uploader import Uploader
 from ingest.workers.watch import Watch
 
 __all__ = ["Batch", "BatchResult", "Kit", "do_batch"]
@@ -50,8 +50,6 @@ __all__ = ["Batch", "BatchResult", "Kit", "do_batch"]
 log = logging.getLogger(__name__)
 
 KILLS_ALLOWED = 2  # beside the first, which no item can be blamed for: it happened while many were in hand
-SOURCE_WAIT_S = 5.0
-Opener = Callable[[], AbstractContextManager[Path]]
 NOT_THE_ITEMS = (Stopped, RedisError, StoreError, SourceAway)  # these end the attempt, and fail no item
 
 
@@ -130,6 +128,7 @@ class _Run:
         self._keys_taken: dict[str, int] = {}
         self._existing = self._list_existing()
         self._unchanged = Unchanged(kit.uploader)
+        self._sources = Sources(kit.processors, kit.watch, kit.processor_time)
         self._sending = Sending(
             kit.uploader.store, kit.executor, kit.pace, kit.bytes_in_flight, kit.watch.check
         )
@@ -230,50 +229,13 @@ class _Run:
             opened = processors.path.open(hand.source)
             path = opened.__enter__()
             hand.opened = opened
-            origin = processors.path.origin(item) if isinstance(item, Tile) else (0, 0)
-            facts = processors.path.facts(hand.source)
-            previous, following = self._neighbours(item)
-            source = Source(item, path, origin, facts, previous, following, self._lister(item))
+            source = self._sources.source(item, hand.source, path)
             uploads = processors.tile.uploads(source)
-        self._send(hand, uploads, path, facts)
+        self._send(hand, uploads, path, source.facts)
 
     def _processors_have(self, hand: _InHand) -> AbstractContextManager[None]:
         """Within it the item's processors have it: a limit on their time counts."""
         return self._kit.processor_time.of(self._batch.number, hand.index)
-
-    def _neighbours(self, item: Item) -> tuple[Opener | None, Opener | None]:
-        """What opens the file before an item, and the one after it, where its processor wants them."""
-        processors = self._kit.processors
-        if not processors.tile.uses_neighbours or not isinstance(item, FileItem):
-            return None, None
-        before, after = processors.path.neighbours(item)
-        return partial(self._open, before) if before else None, partial(self._open, after) if after else None
-
-    def _lister(self, item: Item) -> Callable[[], Mapping[str, Opener]] | None:
-        """What lists the files beside an item, where its processor wants them."""
-        processors = self._kit.processors
-        if not processors.tile.looks_beside or not isinstance(item, FileItem):
-            return None
-
-        def files() -> Mapping[str, Opener]:
-            there = processors.path.beside(item)
-            return {other.path.rpartition("/")[2]: partial(self._open, other) for other in there}
-
-        return files
-
-    @contextmanager
-    def _open(self, item: Item) -> Iterator[Path]:
-        """A neighbour's file. While the whole source is away it is waited for, or what is made would depend on it."""
-        processor = self._kit.processors.path
-        with ExitStack() as opened:
-            while True:
-                try:
-                    path = opened.enter_context(processor.open(processor.path(item)))
-                    break
-                except (SourceMissing, SourceUnreadable):
-                    if not self._waited_for_sources():
-                        raise
-            yield path
 
     def _send(
         self,
@@ -319,7 +281,7 @@ class _Run:
             outcomes = self._outcomes(hand)
             error = hand.error
             if isinstance(error, SourceMissing | SourceUnreadable) and (
-                self._waited_for_sources() or not was_tried_again
+                self._sources.waited() or not was_tried_again
             ):
                 was_tried_again = True
                 self._stored.update(outcome.key for outcome in outcomes if outcome.status == "stored")
@@ -350,32 +312,6 @@ class _Run:
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises
             self._blame(hand, error)
         return outcomes
-
-    def _waited_for_sources(self) -> bool:
-        """Wait while the whole source is away (unmounted, say). False where it is there: only the item is missing.
-
-        None of the time that its item has taken so far counts then: what was done is lost with the source.
-        """
-        waited, clock = False, self._kit.processor_time
-        with clock.paused():
-            while (trouble := self._trouble_with_sources()) is not None:
-                waited = True
-                log.warning("waiting for the source: %s", trouble)
-                self._kit.watch.take(f"waiting for the source: {trouble}")
-                self._kit.watch.sleep(SOURCE_WAIT_S)
-            if waited:
-                clock.begin_anew()
-        return waited
-
-    def _trouble_with_sources(self) -> str | None:
-        """Why the whole source is away, or None where it is there. Its check passed when this process joined."""
-        try:
-            self._kit.processors.path.check()
-        except (Stopped, RedisError):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises
-            return error.what if isinstance(error, IngestError) else repr(error)
-        return None
 
 
 def _check_kinds(upload: Upload) -> None:

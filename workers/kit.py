@@ -22,7 +22,8 @@ from ingest.workers.dedupe import Dedupe
 from ingest.workers.hands import Hands, ProcessorTime
 from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore, patiently
-from ingest.workers.uploader import Uploader, UploadPolicy
+from ingest.workers.upload import UploadPolicy
+from ingest.workers.uploader import Uploader
 from ingest.workers.watch import Watch
 
 T = TypeVar("T")

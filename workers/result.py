@@ -12,7 +12,7 @@ from ingest.errors import IngestError
 from ingest.items import FileItem, Item
 from ingest.ledger import FailedItem, Kills, Tally
 from ingest.manifest_parts import Row
-from ingest.workers.uploader import Outcome
+from ingest.workers.upload import Outcome
 
 log = logging.getLogger(__name__)
 

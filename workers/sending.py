@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from time import perf_counter
 
 from ingest.workers.pace import Pace
-from ingest.workers.uploader import Outcome, Task
+from ingest.workers.upload import Outcome, Task
 
 GATHER_S = 0.01
 """How long uploads are gathered, where they are made more quickly."""

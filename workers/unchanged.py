@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 
 from ingest.workers.sending import Sent
-from ingest.workers.uploader import Task, Uploader
+from ingest.workers.upload import Task
+from ingest.workers.uploader import Uploader
 
 SMALL_BYTES = 256 << 10
 """What is larger is better hashed by several threads."""

@@ -16,7 +16,7 @@ from ingest.ledger import State
 from ingest.stores import folders
 from ingest.workers.batch import Batch, do_batch
 from ingest.workers.kit import make_kit
-from ingest.workers.uploader import Uploader
+from ingest.workers.settling import Settling
 from tests.engine.jobs_by_hand import feed, job_over, work
 from tests.engine.making import s3_folder
 from tests.s3_servers import S3Server
@@ -124,7 +124,7 @@ def test_two_nodes_that_store_one_key_at_once_are_no_success(
 ) -> None:
     job = make_job({"a": "same\n1", "b": "same\n2", "c": "other"}, on_existing=on_existing)
     # Each looks before the other has stored, and is told that nothing is there.
-    monkeypatch.setattr(Uploader, "_found", lambda *arguments, **named: None)
+    monkeypatch.setattr(Settling, "found", lambda *arguments, **named: None)
 
     work(job)
 

@@ -20,7 +20,8 @@ from ingest.stores.wrapping import WrappedStore
 from ingest.workers.batch import Batch, Kit
 from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore
-from ingest.workers.uploader import Uploader, UploadPolicy
+from ingest.workers.upload import UploadPolicy
+from ingest.workers.uploader import Uploader
 from ingest.workers.watch import Watch
 from tests.stores.helpers import Records
 

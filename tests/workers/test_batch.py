@@ -26,8 +26,7 @@ from ingest.presence import Orders
 from ingest.processors import Source, Upload
 from ingest.stores.base import ObjectMeta, Stored
 from ingest.stores.wrapping import WrappedStore
-from ingest.workers import batch as batch_module
-from ingest.workers import patience
+from ingest.workers import patience, sources
 from ingest.workers.batch import Batch, do_batch
 from ingest.workers.hands import Hands, Held, ProcessorTime
 from ingest.workers.watch import Watch
@@ -607,7 +606,7 @@ class TestPatience:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
-        monkeypatch.setattr(batch_module, "SOURCE_WAIT_S", 0.02)
+        monkeypatch.setattr(sources, "WAIT_S", 0.02)
 
     @pytest.mark.parametrize("fault", [StoreUnreachable("it is down"), StoreRefused("no, says the store")])
     @pytest.mark.parametrize("size_bytes", [3, LARGE_BYTES + 3])

@@ -12,7 +12,7 @@ from ingest.items import FileItem
 from ingest.processors import Upload
 from ingest.workers.pace import LEAST_THREADS, SMALL_BYTES, Pace
 from ingest.workers.sending import Sending
-from ingest.workers.uploader import Outcome, Task
+from ingest.workers.upload import Outcome, Task
 
 MOST = 24
 

@@ -14,7 +14,7 @@ from ingest.items import FileItem
 from ingest.processors import Upload
 from ingest.workers.pace import Pace
 from ingest.workers.sending import GATHER_S, Sending
-from ingest.workers.uploader import Outcome, Task
+from ingest.workers.upload import Outcome, Task
 
 
 def task(name: str, size_bytes: int = 1, *, is_streamed: bool = False) -> Task:

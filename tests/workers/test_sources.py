@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ingest.workers import batch
+from ingest.workers import sources
 from ingest.workers.batch import do_batch
 from ingest.workers.hands import Hands, Held, ProcessorTime
 from tests.workers.making import bench
@@ -129,7 +129,7 @@ def test_neighbours_are_those_of_the_folder_that_are_listed(tmp_path: Path) -> N
 def test_a_neighbour_of_a_source_that_is_away_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "SOURCE_WAIT_S", 0.01)
+    monkeypatch.setattr(sources, "WAIT_S", 0.01)
     with bench(tmp_path, **processor(tmp_path, path="own_sources.Away", tile="own_sources.Around")) as made:
         made.put("a", b"a")
         made.put("b", b"b")
