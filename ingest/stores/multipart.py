@@ -13,16 +13,11 @@ bytes are hashed in order on the way.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import time
-from base64 import b64encode
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -31,6 +26,7 @@ from ingest.digests import etag_of_parts
 from ingest.errors import ChecksumMismatch, ItemError, ObjectExists, ObjectMissing, Stopped, StoreError
 from ingest.stores.base import Checksum, Cut, ObjectMeta, Stored, Transfer
 from ingest.stores.budget import BytesBudget
+from ingest.stores.part_sending import OtherBytes, PartDigests, UploadUnderWay
 from ingest.stores.parts import Part, list_parts, part_size
 from ingest.stores.proven import has_its_bytes
 from ingest.stores.source import changed, ensure_unchanged, opened, read_piece
@@ -43,10 +39,6 @@ PARTS_AT_ONCE = 4
 """Parts of one file under way."""
 WAIT_S = 0.2
 """How often a wait asks whether to stop."""
-
-
-class _OtherBytes(Exception):
-    """A part that was sent before is not what the file holds now: the upload has to begin anew."""
 
 
 class Multipart:
@@ -82,7 +74,7 @@ class Multipart:
                 return done
         if upload_id is not None and there is not None:
             if there:
-                with suppress(_OtherBytes):
+                with suppress(OtherBytes):
                     return self._go_on(
                         upload_id, there, key, path, size_bytes, meta, transfer, if_absent=if_absent
                     )
@@ -105,15 +97,19 @@ class Multipart:
     ) -> Stored:
         cut = self.cut(size_bytes)
         piece_bytes = cut.part_bytes if cut else part_size(size_bytes, self._part_bytes)
-        digests = None if cut is None or transfer.digests is None else _Digests(cut.digest, transfer.digests)
+        digests = (
+            None if cut is None or transfer.digests is None else PartDigests(cut.digest, transfer.digests)
+        )
         if digests is not None and len(digests.of_parts) != -(-size_bytes // piece_bytes):
             raise changed(path)
-        upload = _Upload(self._store, key, path, upload_id, there, transfer, size_bytes, piece_bytes, digests)
+        upload = UploadUnderWay(
+            self._store, key, path, upload_id, there, transfer, size_bytes, piece_bytes, digests
+        )
         resumable = transfer.records is not None and self._store.capabilities.resumable
         try:
             parts = self._send(upload, meta)
             return self._complete(upload, parts, size_bytes, meta, if_absent=if_absent)
-        except _OtherBytes:
+        except OtherBytes:
             raise
         except BaseException as error:
             if not (resumable and _may_go_on(error)):
@@ -168,7 +164,7 @@ class Multipart:
             transfer.records.record_upload(key, upload_id)
         return upload_id
 
-    def _send(self, upload: _Upload, meta: ObjectMeta) -> list[Part]:
+    def _send(self, upload: UploadUnderWay, meta: ObjectMeta) -> list[Part]:
         """Send what is missing, in order, a few parts at once; the bytes are hashed where no digests are known."""
         sha256 = None if upload.digests else hashlib.sha256()
         path = upload.path
@@ -204,7 +200,7 @@ class Multipart:
             ensure_unchanged("" if grown or sha256 is None else sha256.hexdigest(), meta, path)
         return parts
 
-    def _started(self, upload: _Upload, number: int, file: BinaryIO) -> tuple[bytes, Future[Part]]:
+    def _started(self, upload: UploadUnderWay, number: int, file: BinaryIO) -> tuple[bytes, Future[Part]]:
         """Read a part, as soon as there is room for it, and let a thread send it."""
         piece_bytes = upload.piece_bytes
         upload.transfer.check()
@@ -219,7 +215,7 @@ class Multipart:
         return body, future
 
     def _complete(
-        self, upload: _Upload, parts: list[Part], size_bytes: int, meta: ObjectMeta, *, if_absent: bool
+        self, upload: UploadUnderWay, parts: list[Part], size_bytes: int, meta: ObjectMeta, *, if_absent: bool
     ) -> Stored:
         extra: dict[str, Any] = (
             {"IfNoneMatch": "*"} if if_absent and self._store.capabilities.if_absent else {}
@@ -249,121 +245,6 @@ class Multipart:
         if checksum is Checksum.READ_BACK:
             self._store.check_by_reading(key, size_bytes, meta)
         return Stored(key, size_bytes, found.etag)
-
-
-@dataclass(frozen=True, slots=True)
-class _Digests:
-    """What is known of a file's parts from when it was hashed: the digest of each, and its name."""
-
-    name: str
-    of_parts: Sequence[bytes]
-
-    def has(self, number: int, body: bytes) -> bool:
-        """Whether these were the bytes of a part."""
-        return hashlib.new(self.name, body, usedforsecurity=False).digest() == self.of_parts[number - 1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Upload:
-    """One upload under way: its ID, the parts that were there when it was taken up, and how the file is cut."""
-
-    store: S3Store
-    key: str
-    path: Path
-    upload_id: str
-    there: dict[int, Part]
-    transfer: Transfer
-    size_bytes: int
-    piece_bytes: int
-    digests: _Digests | None
-
-    def known(self, number: int) -> Part | None:
-        """A part that the server has, where that needs no look at the file."""
-        part = self.there.get(number)
-        if part is None or self.digests is None:
-            return None
-        has = part.has(self._bytes_of(number), self.digests.of_parts[number - 1], self.digests.name)
-        return part if has else None
-
-    def _bytes_of(self, number: int) -> int:
-        return min(self.piece_bytes, self.size_bytes - (number - 1) * self.piece_bytes)
-
-    def part(self, number: int, body: bytes) -> Part:
-        """Send one part, unless the server has it.
-
-        Raises:
-            _OtherBytes: the server has other bytes as this part, or its answer does not prove that it has not.
-            SourceChanged: it is not what it was when its digest was taken.
-        """
-        if self.digests is None:
-            return self._part(number, body)
-        if len(body) != self._bytes_of(number):
-            raise changed(self.path)
-        try:
-            return self._part(number, body)
-        except ChecksumMismatch:
-            if self.digests.has(number, body):
-                raise
-            raise changed(self.path) from None
-
-    def _part(self, number: int, body: bytes) -> Part:
-        part = self.there.get(number)
-        if part is not None:
-            if part.holds(body):
-                return part
-            raise _OtherBytes
-        self.transfer.check()
-        self.transfer.pace(len(body))
-        return self._sent(number, body)
-
-    def _sent(self, number: int, body: bytes) -> Part:
-        capabilities, clients = self.store.capabilities, self.store.clients
-        cut = self.store.cut(self.size_bytes)
-        digest = None if cut is None else self._digest(number, body, cut.digest)
-        is_in_header = cut is not None and cut.digest == "sha256"
-        extra: dict[str, Any] = {}
-        if digest is not None and is_in_header:
-            extra["ChecksumSHA256"] = b64encode(digest).decode()
-        try:
-            answer = (
-                clients.boto_for_parts if is_in_header or capabilities.unsigned_body else clients.boto
-            ).upload_part(
-                **self.store.named(self.key),
-                UploadId=self.upload_id,
-                PartNumber=number,
-                Body=_Body(body, self.transfer),
-                **extra,
-            )
-        except BOTO_ERRORS as error:
-            self.transfer.check()
-            raise from_boto(error, self.store.place, self.key) from None
-        sha256 = extra.get("ChecksumSHA256")
-        part = Part(number, len(body), answer["ETag"], answer.get("ChecksumSHA256") or sha256)
-        if cut is not None and digest is not None and not part.has(len(body), digest, cut.digest):
-            raise ChecksumMismatch(f"{self.store.place}: part {number} of {self.key!r} is not what was sent")
-        return part
-
-    def _digest(self, number: int, body: bytes, name: str) -> bytes:
-        """What the server's answer must prove of a part."""
-        if self.digests is not None:
-            return self.digests.of_parts[number - 1]
-        return hashlib.new(name, body, usedforsecurity=False).digest()
-
-
-class _Body(io.BytesIO):
-    """A part's bytes, the sending of which stops soon after ``transfer.check`` says so."""
-
-    def __init__(self, body: bytes, transfer: Transfer) -> None:
-        super().__init__(body)
-        self._transfer = transfer
-        self._checked_at = time.monotonic()
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As any file, but raises what ``transfer.check`` raises."""
-        if time.monotonic() - self._checked_at > WAIT_S:
-            self._transfer.check()
-            self._checked_at = time.monotonic()
-        return super().read(size)
 
 
 def _answer(waiting: deque[Future[Part]], transfer: Transfer) -> Part:

@@ -16,6 +16,7 @@ from ingest.errors import SourceChanged, SourceUnreadable, Stopped, StoreUnreach
 from ingest.stores import multipart
 from ingest.stores.base import Store, Transfer, never
 from ingest.stores.open import open_store
+from ingest.stores.part_sending import UploadUnderWay
 from ingest.stores.parts import MAX_PARTS, part_size
 from ingest.stores.retry import RetryingStore
 from ingest.stores.source import fingerprint, read_piece
@@ -312,7 +313,7 @@ def test_parts_under_way_never_hold_more_than_is_allowed(
     path, body = large_file(tmp_path, SIZE)
     monkeypatch.setattr(multipart, "part_size", lambda size_bytes, wanted_bytes: part_bytes)
     store = probed(s3_destination(moto_s3, monkeypatch), SMALL)
-    send, lock = multipart._Upload._sent, threading.Lock()
+    send, lock = UploadUnderWay._sent, threading.Lock()
     held = most = 0
 
     def counted(upload: Any, number: int, body: bytes) -> Any:
@@ -326,7 +327,7 @@ def test_parts_under_way_never_hold_more_than_is_allowed(
             with lock:
                 held -= len(body)
 
-    monkeypatch.setattr(multipart._Upload, "_sent", counted)
+    monkeypatch.setattr(UploadUnderWay, "_sent", counted)
     store.put_file("k", path, meta_of(body), transfer=Transfer(records=Records()))
     assert 0 < most <= SMALL.bytes_in_flight
     store.close()
