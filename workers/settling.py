@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from ingest.errors import KeyConflict
 from ingest.stores.base import ObjectInfo
-from ingest.stores.proven import has_its_bytes
+from ingest.stores.proven import has_its_bytes, is_contradicted
 from ingest.workers.patience import PatientStore
 from ingest.workers.upload import Made, Outcome, Task, UploadPolicy
 
@@ -77,7 +77,8 @@ class Settling:
             self._store.delete([made.key])
             return None
         is_same_size = info.size_bytes == made.size_bytes
-        if is_same_size and info.sha256 is None:  # another tool stored it, or the server has forgotten
+        # Another tool stored it, or the server has forgotten; or who put it never saw what the store made of it.
+        if is_same_size and (info.sha256 is None or self._is_contradicted(info, made)):
             info = replace(info, sha256=self._store.sha256(made.key))
         if not is_same_size or info.sha256 != made.meta.sha256:
             raise KeyConflict(
@@ -96,6 +97,9 @@ class Settling:
         return has_its_bytes(
             info, made.size_bytes, checksum, self._store.sha256, body=made.body, parts=made.parts
         )
+
+    def _is_contradicted(self, info: ObjectInfo, made: Made) -> bool:
+        return is_contradicted(info, self._store.capabilities.checksum, body=made.body, parts=made.parts)
 
 
 def _facts(info: ObjectInfo) -> str:

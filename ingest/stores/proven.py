@@ -38,3 +38,19 @@ def has_its_bytes(
     if checksum in (Checksum.SHA256, Checksum.NONE):
         return True
     return read_back(info.key) == info.sha256
+
+
+def is_contradicted(
+    info: ObjectInfo, checksum: Checksum, *, body: bytes | None = None, parts: Sequence[bytes] | None = None
+) -> bool:
+    """Whether an object's ETag looks like that of other bytes than these: what its metadata promise is no proof then.
+
+    It may be none all the same: not every object of a store was written as ours are. ``body`` and ``parts`` are those
+    of :func:`has_its_bytes`; where neither fits the ETag's form, nothing is contradicted.
+    """
+    etag = info.etag or ""
+    if checksum is not Checksum.MD5 or not etag:
+        return False
+    if "-" not in etag:
+        return body is not None and etag != md5_of(body)
+    return parts is not None and etag.endswith(f"-{len(parts)}") and etag != etag_of_parts(parts)

@@ -118,3 +118,32 @@ def test_what_such_a_node_stored_well_is_not_sent_again(
 
     assert job.complete() is State.COMPLETE
     assert (job.status().counts.done, job.status().counts.skipped) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("server", "name"), [("rclone_s3", "small"), ("moto_s3", "small"), ("moto_s3", "large")]
+)
+def test_what_such_a_node_of_another_job_left_is_not_taken_for_the_same(
+    server: str,
+    name: str,
+    tmp_path: Path,
+    redis_url: str,
+    garbled: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    destination = s3_folder(request.getfixturevalue(server), monkeypatch, checksum="md5")
+    upload = {"multipart_threshold_bytes": PART_BYTES, "part_size_bytes": PART_BYTES}
+    first = job_over(tmp_path, destination=destination, upload=upload)
+    (tmp_path / "source" / name).write_bytes(b"true" * (SIZES[name] // 4))
+    feed(first)
+    with pytest.raises(Killed):
+        work(first)
+    first.cancel()
+
+    second = job_over(tmp_path, destination=destination, upload=upload)
+    feed(second)
+    work(second)
+
+    assert second.complete() is State.FAILED
+    assert [failure.error for failure in second.failures()] == ["KeyConflict"]
