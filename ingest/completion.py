@@ -67,22 +67,12 @@ def complete(job: JobHandle) -> State:
         return ((batch, part.token) for batch, part in job.ledger.parts(counts.batches))
 
     scratch = job.settings.scratch
-    summary = _summary(job, end)
+    committed = manifest.Committed(job.job_id, counts.batches, tokens)
+    steps = manifest.Steps(look, still_completing, finish)
     try:
-        manifest.complete(
-            job.store,
-            job.job_id,
-            counts.batches,
-            tokens,
-            summary,
-            scratch,
-            still_completing,
-            finish,
-            prefix,
-            look,
-        )
+        manifest.complete(job.store, committed, _summary(job, end), scratch, steps, prefix)
     except manifest.ManifestDamaged as error:
-        damaged = manifest.damaged(job.store, job.job_id, counts.batches, tokens, scratch)
+        damaged = manifest.damaged(job.store, committed, scratch)
         if not damaged or not undo(job, damaged):
             raise
         log.warning("%s; %d batches are done again", error.what, len(damaged))

@@ -69,8 +69,8 @@ def parts(store: LocalStore, batches: Mapping[int, Sequence[Row]]) -> None:
 
 
 def complete(store: Any, batches: int, tmp_path: Path, **summary: Any) -> None:
-    tokens = dict.fromkeys(range(batches), "t")
-    manifest.complete(store, JOB, batches, tokens.items, summary, tmp_path)
+    committed = manifest.Committed(JOB, batches, dict.fromkeys(range(batches), "t").items)
+    manifest.complete(store, committed, summary, tmp_path, manifest.Steps())
 
 
 def keys(store: LocalStore, tmp_path: Path) -> list[str]:
