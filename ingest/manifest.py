@@ -183,7 +183,7 @@ def put_local(store: Store, key: str, path: Path, content_type: str) -> None:
 def _write(tables: Iterable[pa.Table], batches: int, parquet: Path, sums: Path, prefix: str) -> None:
     schema = SCHEMA.with_metadata({BATCHES_FIELD: str(batches).encode()})
     with (
-        pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
+        pq.ParquetWriter(parquet, schema, compression="zstd", write_page_checksum=True) as writer,
         sums.open("wb") as text,
     ):
         for table in _grouped(tables, schema):

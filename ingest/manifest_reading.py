@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,13 +29,8 @@ class Manifest:
 
     def __init__(self, path: Path, job_id: str) -> None:
         self._name = f"{folder(job_id)}manifest.parquet"
-        try:
-            self._file = pq.ParquetFile(path)
-        except pa.ArrowInvalid:
-            raise ManifestDamaged(
-                f"the manifest {self._name} is truncated or garbled",
-                hint="create the job again: what is stored is skipped",
-            ) from None
+        with self._damage():
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
 
     @property
     def batches(self) -> int:
@@ -43,9 +39,27 @@ class Manifest:
         return int(metadata.get(BATCHES_FIELD, b"0"))
 
     def tables(self) -> Iterator[pa.Table]:
-        """Its rows, some at once."""
-        for batch in self._file.iter_batches(ROWS_IN_GROUP):
-            yield pa.Table.from_batches([batch]).cast(SCHEMA)
+        """Its rows, some at once.
+
+        Raises:
+            ManifestDamaged: they are garbled.
+        """
+        with self._damage():
+            for batch in self._file.iter_batches(ROWS_IN_GROUP):
+                yield pa.Table.from_batches([batch]).cast(SCHEMA)
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """What pyarrow finds wrong with the bytes, as our error: it raises OSError for that too, without a number."""
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise
+            raise ManifestDamaged(
+                f"the manifest {self._name} is truncated or garbled",
+                hint="create the job again: what is stored is skipped",
+            ) from error
 
 
 def fetch(store: Store, job_id: str, path: Path) -> Manifest | None:

@@ -291,3 +291,20 @@ def test_what_a_job_stored_is_known_from_its_manifest_and_its_parts(
 def test_a_job_without_a_manifest_is_told(store: LocalStore, tmp_path: Path) -> None:
     with pytest.raises(ObjectMissing, match="no manifest of job j1"):
         next(read_manifest(store, JOB, tmp_path))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99])
+@pytest.mark.parametrize("damage", ["truncated", "garbled"])
+def test_a_manifest_that_is_damaged_is_told(
+    store: LocalStore, tmp_path: Path, damage: str, share: float
+) -> None:
+    key = f"{folder(JOB)}manifest.parquet"
+    parts(store, {0: [row(number) for number in range(500)]})
+    complete(store, 1, tmp_path)
+    body = store.read_bytes(key)
+    at = int(len(body) * share)
+    put(store, key, body[:at] if damage == "truncated" else body[:at] + bytes(40) + body[at + 40 :])
+
+    for read in (read_manifest, stored_objects):
+        with pytest.raises(ManifestDamaged, match=r"manifest\.parquet is truncated or garbled"):
+            list(read(store, JOB, tmp_path))
