@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+import threading
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from ingest import manifest
 from ingest.digests import hashed
-from ingest.errors import JobError, ObjectMissing
+from ingest.errors import JobError, ObjectMissing, Stopped
 from ingest.job import Job
 from ingest.ledger import State
 from ingest.markers import DUPLICATE_OF, object_key
@@ -18,6 +21,7 @@ from ingest.stores.base import ObjectInfo, Store
 
 READERS = 16
 ROWS_AT_ONCE = 10_000
+PASSED_OVER = 1000  # an S3 server lists as many at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,8 @@ class Finding:
     problem: str
 
 
-def verify(job: Job, *, deep: bool) -> Iterator[Finding]:
-    """A finding for each row of a completed job's manifest. Reads only; may be repeated.
+def verify(job: Job, *, deep: bool) -> Generator[Finding, None, None]:
+    """A finding for each row of a completed job's manifest. Reads only; may be repeated, and closed at any time.
 
     Args:
         deep: read every object back and hash it, instead of comparing its size and ETag as listed.
@@ -37,6 +41,7 @@ def verify(job: Job, *, deep: bool) -> Iterator[Finding]:
     Raises:
         JobError: the job is not completed.
         ObjectMissing: its manifest is not there.
+        ManifestDamaged: its manifest is truncated or garbled.
         StoreError: the destination cannot be read.
     """
     state = job.ledger.state()
@@ -48,15 +53,32 @@ def verify(job: Job, *, deep: bool) -> Iterator[Finding]:
         _looked_for(row, prefix)
         for row in manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
     )
-    with ThreadPoolExecutor(READERS, "verify") as readers:
+    with _readers() as (readers, check):
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             look: Callable[[_Row], Finding]
             if deep:
-                look = lambda row: _read(store, row)  # noqa: E731 - one of two, side by side
+                look = lambda row: _read(store, row, check)  # noqa: E731 - one of two, side by side
             else:
                 found = listed(store, {row.object_key for row in chunk})
                 look = lambda row, found=found: _compare(row, found.get(row.object_key))  # type: ignore[misc]  # noqa: E731
             yield from readers.map(look, chunk)
+
+
+@contextmanager
+def _readers() -> Iterator[tuple[ThreadPoolExecutor, Callable[[], None]]]:
+    """Threads, and what they are to call now and then: it ends what they read when nobody wants it any more."""
+    ended = threading.Event()
+
+    def check() -> None:
+        if ended.is_set():
+            raise Stopped("nobody asks any more")
+
+    readers = ThreadPoolExecutor(READERS, "verify")
+    try:
+        yield readers, check
+    finally:
+        ended.set()
+        readers.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +104,42 @@ def _looked_for(row: Mapping[str, Any], prefix: str) -> _Row:
     return _Row(row["key"], key, DUPLICATE_OF in metadata, row["stored_bytes"], row["sha256"], row["etag"])
 
 
-def listed(store: Store, wanted: set[str]) -> dict[str, ObjectInfo]:
-    """What a listing says of these objects."""
-    folders = sorted({key.rpartition("/")[0] for key in wanted})
+def listed(store: Store, wanted: Collection[str]) -> dict[str, ObjectInfo]:
+    """What a listing says of these objects.
+
+    It begins before the first of them, ends with the last, and leaps where many others lie between two.
+    """
+    keys = sorted(set(wanted), key=str.encode)
+    prefix = _common_folder(keys)
     found: dict[str, ObjectInfo] = {}
-    if len(folders) > ROWS_AT_ONCE // 100:
-        return {key: info for key in wanted if (info := store.stat(key)) is not None}
-    for folder in folders:
-        for info in store.list(f"{folder}/" if folder else ""):
-            if info.key in wanted:
-                found[info.key] = info
+    place, reached = 0, ""
+    while place < len(keys):
+        passed = 0
+        after = max(_before(keys[place]), reached, key=str.encode)
+        for info in store.list(prefix, after=after or None):
+            reached, passed = info.key, passed + 1
+            while place < len(keys) and keys[place].encode() <= reached.encode():
+                if keys[place] == reached:
+                    found[reached] = info
+                    passed = 0
+                place += 1
+            if place == len(keys) or passed == PASSED_OVER:
+                break
+        else:
+            break
     return found
+
+
+def _before(key: str) -> str:
+    """A name that sorts before ``key``, with little between them."""
+    head, last = key[:-1], key[-1]
+    return head + chr(ord(last) - 1) if "1" <= last <= "~" else head.rstrip("./")
+
+
+def _common_folder(keys: list[str]) -> str:
+    """The folder that all sorted keys lie in, with its slash, or ""."""
+    common = os.path.commonprefix([keys[0], keys[-1]]) if keys else ""  # noqa: RUF071 - by character is meant
+    return common[: common.rfind("/") + 1]
 
 
 def _compare(row: _Row, info: ObjectInfo | None) -> Finding:
@@ -105,9 +152,10 @@ def _compare(row: _Row, info: ObjectInfo | None) -> Finding:
     return row.finding("")
 
 
-def _read(store: Store, row: _Row) -> Finding:
+def _read(store: Store, row: _Row, check: Callable[[], None]) -> Finding:
     try:
-        sha256, size_bytes = hashed(store.read(row.object_key))
+        check()
+        sha256, size_bytes = hashed(store.read(row.object_key), check)
     except ObjectMissing:
         return row.finding("is missing")
     if sha256 == row.sha256:

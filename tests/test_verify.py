@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ingest import verify as verify_module
 from ingest.errors import JobError, ObjectMissing
 from ingest.job import Job
 from ingest.ledger import State, Tally
 from ingest.manifest import write_part
-from ingest.verify import verify
+from ingest.stores.base import ObjectInfo
+from ingest.stores.local import LocalStore
+from ingest.stores.wrapping import WrappedStore
+from ingest.verify import listed, verify
 from tests.engine.jobs_by_hand import feed, job_over
-from tests.stores.helpers import meta_of
+from tests.stores.helpers import meta_of, put
 from tests.test_manifest import row
+from tests.workers.making import local_store
 
 
 @pytest.fixture
@@ -67,3 +75,63 @@ def test_a_job_without_a_manifest_is_told(tmp_path: Path, redis_url: str) -> Non
     job.store.delete([f".ingest/{job.job_id}/manifest.parquet"])
     with pytest.raises(ObjectMissing, match="no manifest"):
         next(verify(job, deep=False))
+
+
+class CountingStore(WrappedStore):
+    """Counts what it lists."""
+
+    seen = 0
+
+    def list(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        for info in self._store.list(prefix, after=after):
+            self.seen += 1
+            yield info
+
+
+class TestListing:
+    @pytest.mark.parametrize("passed_over", [1, 3, 1000])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+    @given(st.data())
+    def test_finds_what_is_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed_over: int, data: st.DataObject
+    ) -> None:
+        monkeypatch.setattr(verify_module, "PASSED_OVER", passed_over)
+        is_new = not (tmp_path / "many").exists()
+        store = local_store(tmp_path / "many")
+        names = [
+            f"{folder}{name}" for folder in ("", "a/", "a/b/", "b.c/") for name in ("0", "1~", "z.", "\u00e9")
+        ]
+        for name in names if is_new else ():
+            put(store, name)
+        wanted = data.draw(st.sets(st.sampled_from([*names, "0a", "a/none", "zz"])))
+
+        assert listed(store, wanted).keys() == wanted & set(names)
+
+    def test_looks_at_little_else(self, tmp_path: Path) -> None:
+        folder = tmp_path / "many"
+        store = CountingStore(local_store(folder))
+        for number in range(5000):
+            (folder / f"{number:04}").touch()
+
+        assert len(listed(store, {"0100", "0101", "0105", "4000"})) == 4
+        assert store.seen < 1100
+
+
+def test_one_that_is_closed_reads_no_further(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C waited until sixteen objects were read to their ends."""
+
+    def endless(store: LocalStore, key: str) -> Iterator[bytes]:
+        while key != "0/k0":
+            time.sleep(0.01)
+            yield b"x"
+
+    found = LocalStore.read
+    monkeypatch.setattr(
+        LocalStore, "read", lambda store, key: (found if key.startswith(".ingest") else endless)(store, key)
+    )
+    findings = verify(job, deep=True)
+    assert next(findings).key == "0/k0"
+
+    began_s = time.monotonic()
+    findings.close()
+    assert time.monotonic() - began_s < 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from ingest.cli.job_arg import open_job
@@ -26,14 +28,15 @@ def command(job_id: str, deep: bool, as_json: bool) -> int:
     """
     job = open_job(job_id, load_settings())
     count = wrong = 0
-    for finding in verify(job, deep=deep):
-        count += 1
-        if finding.problem:
-            wrong += 1
-            if as_json:
-                emit_json({"event": "problem", "key": finding.key, "problem": finding.problem})
-            else:
-                click.echo(printable(f"{finding.key}: {finding.problem}"))
+    with closing(verify(job, deep=deep)) as findings:
+        for finding in findings:
+            count += 1
+            if finding.problem:
+                wrong += 1
+                if as_json:
+                    emit_json({"event": "problem", "key": finding.key, "problem": finding.problem})
+                else:
+                    click.echo(printable(f"{finding.key}: {finding.problem}"))
     if as_json:
         emit_json({"event": "verified", "job_id": job_id, "objects": count, "problems": wrong, "deep": deep})
     else:
