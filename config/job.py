@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +24,7 @@ from ingest.config.paths import from_home
 MIB = 1 << 20
 DEFAULT_BATCH_ITEMS = 512
 BATCHES_TO_SHARE = 64
+MOST_BATCHES = 1 << 32  # bits of a bitmap in Redis
 MARKERS_FOLDER = "raw/hash/"
 """Where ``destination.dedupe`` keeps its markers, at a bucket's root; see :mod:`ingest.markers`."""
 
@@ -120,9 +122,14 @@ class TilesJob(Strict):
 
     def tile_count(self, axis: str) -> int:
         """How many tiles there are along an axis (``x``, ``y``, ``z`` or ``t``), a last partial one included."""
+        first, last = self.indices(axis)
+        return last - first + 1
+
+    def indices(self, axis: str) -> tuple[int, int]:
+        """The first and the last index of a tile along an axis."""
         span: Span = getattr(self.extent, axis)
         size: int = getattr(self.tile_size, axis)
-        return -(-span[1] // size) - span[0] // size
+        return span[0] // size, -(-span[1] // size) - 1
 
 
 class ProcessorConfig(Strict):
@@ -343,6 +350,25 @@ class JobConfig(Strict):
                         f"destination.key {str(self.key_template)!r} lacks {{{axis}}}: "
                         f"tiles that differ only in {axis} would have one key"
                     )
+            together = self.key_template.runs_together(
+                {axis: self.ingest_job.indices(axis) for axis in "xyzt"}
+            )
+            if together:
+                raise ValueError(
+                    f"destination.key {str(self.key_template)!r} does not tell {' and '.join(together)} apart: "
+                    f"1 and 11 would make the key of 11 and 1; put something between them, such as `_`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> Self:
+        if isinstance(self.ingest_job, TilesJob):
+            tiles = math.prod(self.ingest_job.tile_count(axis) for axis in "xyzt")
+            if tiles > MOST_BATCHES * self.batch_items:
+                raise ValueError(
+                    f"ingest_job.extent makes {tiles:,} tiles in batches of {self.batch_items}: more than "
+                    f"{MOST_BATCHES:,} batches"
+                )
         return self
 
     @property

@@ -82,6 +82,28 @@ class KeyTemplate:
             and self.field_names <= {*JOB_FIELDS, "path"}
         )
 
+    def runs_together(self, spans: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
+        """Those of some numbers that a key does not tell, as `{y}{x}` does not: 1 and 11 make the key of 11 and 1.
+
+        Args:
+            spans: for each number its least and its greatest value.
+        """
+        runs: list[list[str]] = [[]]
+        for literal, name, spec, _ in string.Formatter().parse(self.text):
+            if literal.strip("0123456789"):
+                runs.append([])
+            if name is None:
+                continue
+            if name in spans and not _has_fixed_width(spans[name], spec or ""):
+                runs[-1].append(name)
+            elif name not in _NUMBERS:
+                runs.append([])
+        told: set[str] = set()
+        while fresh := {run[0] for run in runs if len(run) == 1} - told:
+            told |= fresh
+            runs = [[name for name in run if name not in told] for run in runs]
+        return tuple(dict.fromkeys(name for run in runs for name in run))
+
     def begin(self, fields: Mapping[str, str | int]) -> str:
         """What every key begins with, up to the first field that is none of these."""
         begin = ""
@@ -143,6 +165,12 @@ class KeyTemplate:
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return {"type": "string", "examples": ["{path}", "{resolution}/{z}/{y}_{x}{suffix}"]}
+
+
+def _has_fixed_width(span: tuple[int, int], spec: str) -> bool:
+    """Whether all numbers of a span have as many digits in a format such as ``05``."""
+    width = int(spec.rstrip("d") or 0)
+    return max(width, len(str(span[0]))) == max(width, len(str(span[1])))
 
 
 def checked_key(key: str) -> str:

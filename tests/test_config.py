@@ -166,10 +166,13 @@ class TestErrors:
             ({"extent": {"x": [-32, 32], "y": [0, 9]}}, "ingest_job.extent.x", "must not be negative"),
             ({"extent": {"x": [0], "y": [0, 9]}}, "ingest_job.extent.x.1", "is missing"),
             ({"extent": {"x": [16, 64], "y": [0, 64]}}, "ingest_job", "no multiple of tile_size.x (32)"),
+            ({"extent": {"x": [0, 10**9], "y": [0, 10**18]}}, None, "more than 4,294,967,296 batches"),
             ({"tile_size": {"x": 0, "y": 32}}, "ingest_job.tile_size.x", "greater than or equal to 1"),
         ],
     )
-    def test_of_grids(self, tiles: dict[str, Any], changes: dict[str, Any], place: str, what: str) -> None:
+    def test_of_grids(
+        self, tiles: dict[str, Any], changes: dict[str, Any], place: str | None, what: str
+    ) -> None:
         tiles["ingest_job"] |= changes
         error = refused(tiles)
         assert error.place == place
@@ -195,6 +198,28 @@ class TestKeys:
     def test_must_tell_tiles_apart(self, tiles: dict[str, Any]) -> None:
         tiles["destination"]["key"] = "{z}/{y}{suffix}"
         assert "lacks {x}" in str(refused(tiles))
+
+    @pytest.mark.parametrize(
+        ("key", "together"),
+        [
+            ("{z}/{y}{x}", "y and x"),
+            ("{z}{y}{x}", "z and y and x"),
+            ("{z}/{y}7{x}", "y and x"),
+            ("{z}/{y:02}{x:02}", "y and x"),
+            ("{z}/{y:03}{x}{suffix}", ""),
+            ("{z}/{y}{x:03}", ""),
+            ("{z}/{x}/{y}{x}", ""),
+            ("{t}{resolution}{z}{y:03}{x:03}", ""),
+            ("{z}{job}{y}_{x}", ""),
+        ],
+    )
+    def test_must_tell_numbers_apart(self, tiles: dict[str, Any], key: str, together: str) -> None:
+        tiles["ingest_job"] |= {"extent": {"x": [0, 4096], "y": [0, 4096], "z": [0, 12]}}
+        tiles["destination"]["key"] = key
+        if together:
+            assert f"does not tell {together} apart" in str(refused(tiles))
+        else:
+            assert parse_config(tiles).key_template.text == key
 
     def test_may_leave_out_an_axis_of_one_tile(self, tiles: dict[str, Any]) -> None:
         tiles["ingest_job"]["extent"]["z"] = [5, 6]
