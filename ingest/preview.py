@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ingest.config import JobConfig, Settings
 from ingest.config.key_template import FILE_FIELDS, TILE_FIELDS
-from ingest.errors import ConfigError, ItemError, SourceMissing, source_trouble
+from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable, source_trouble
 from ingest.handle import make_context
 from ingest.items import FileItem, Grid, Item, Tile
 from ingest.naming import KeyMaker
@@ -23,12 +23,17 @@ NOTHING = "the source holds nothing that the path processor lists"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An item, where its data lies, and its key; or why it would fail."""
+    """An item, where its data lies, and its key; or why it would fail: because another has its key, or not.
+
+    Attributes:
+        is_twin: another item has its key.
+    """
 
     item: Item
     source: str = ""
     key: str = ""
     problem: str = ""
+    is_twin: bool = False
 
 
 @dataclass(slots=True)
@@ -40,7 +45,7 @@ class Preview:
         size_bytes: their bytes, where the source says.
         is_whole: whether all were seen.
         first: the first items, with their keys.
-        problems: how many would fail, and the first of those.
+        problems: how many would fail, and the first of those; and the first that has another's key.
         left_out: what the path processor leaves out, by kind.
     """
 
@@ -50,6 +55,7 @@ class Preview:
     first: list[Plan] = field(default_factory=list)
     problems: int = 0
     first_problem: Plan | None = None
+    first_twin: Plan | None = None
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -106,7 +112,7 @@ class Previewer:
         if self._remember_keys and isinstance(item, FileItem):
             twin = seen.setdefault(key, item.name)
             if twin != item.name:
-                return Plan(item, source, key, f"{twin!r} has the key {key!r} too")
+                return Plan(item, source, key, f"{twin!r} has the key {key!r} too", is_twin=True)
         return Plan(item, source, key)
 
     def _missing(self, source: str, tile: Tile) -> str:
@@ -114,9 +120,9 @@ class Previewer:
         if source == self._looked_for_last[0]:
             return self._looked_for_last[1]
         problem = ""
-        if Path(source).is_absolute() and not Path(source).exists():
+        missing = _look_for(source)
+        if missing is not None:
             try:
-                missing = SourceMissing(f"there is no file {source!r}")
                 next(iter(self._processors.tile.without_source(tile, missing)), None)
             except ItemError as error:
                 problem = error.what
@@ -136,19 +142,33 @@ class Previewer:
             if plan.problem:
                 result.problems += 1
                 result.first_problem = result.first_problem or plan
+                result.first_twin = result.first_twin or (plan if plan.is_twin else None)
             elif len(result.first) < SHOWN:
                 result.first.append(plan)
             result.items += 1
             result.size_bytes += (plan.item.size_bytes or 0) if isinstance(plan.item, FileItem) else 0
             if self.grid and len(result.first) == SHOWN:
-                result.items = len(self.grid)
                 break
             if time.monotonic() > stop_s:
-                result.is_whole = False
+                result.is_whole = self.grid is not None
                 break
+        if self.grid:
+            result.items = len(self.grid)
         result.left_out = Counter(self._processors.path.left_out)
         return result
 
     def close(self) -> None:
         """Let go of the processors."""
         self._processors.close()
+
+
+def _look_for(source: str) -> ItemError | None:
+    """Why a local file cannot be looked at; None where it can, or the source is none."""
+    try:
+        if Path(source).is_absolute():
+            Path(source).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return SourceMissing(f"there is no file {source!r}")
+    except (OSError, ValueError) as error:
+        return SourceUnreadable(f"{source!r} cannot be read: {getattr(error, 'strerror', error)}")
+    return None

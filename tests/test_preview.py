@@ -53,6 +53,8 @@ def test_it_finds_what_would_fail(tmp_path: Path) -> None:
     seen = made.preview(60)
     assert seen.problems == 2
     assert seen.first_problem is not None
+    assert seen.first_twin is not None
+    assert seen.first_twin.item.name == "b/x"
 
 
 class Stamped(FileAsIs):
@@ -88,7 +90,7 @@ def stack_of(folder: Path, sections: int, **tile_processor: Any) -> Previewer:
         folder,
         ingest_job={
             "type": "tiles",
-            "extent": {"x": [0, 10**7], "y": [0, 10**7], "z": [0, sections]},
+            "extent": {"x": [0, 10**6], "y": [0, 10**6], "z": [0, sections]},
             "tile_size": {"x": 10, "y": 10},
         },
         path_processor={
@@ -101,11 +103,11 @@ def stack_of(folder: Path, sections: int, **tile_processor: Any) -> Previewer:
 
 def test_tiles_are_all_known_at_once(tmp_path: Path) -> None:
     put(tmp_path, "0.png")
-    made = stack_of(tmp_path, 1000)
+    made = stack_of(tmp_path, 100)
 
     seen = made.preview(60)
 
-    assert seen.items == 10**15
+    assert seen.items == 10**12
     assert len(seen.first) == 5
 
 
@@ -116,6 +118,27 @@ def test_a_tile_whose_file_is_not_there_would_fail(tmp_path: Path) -> None:
     assert first.problem == f"there is no file '{tmp_path}/source/0.png'"
     made.close()
 
+    seen = made.preview(0.1)
+    assert seen.first_problem is not None
+    assert (seen.first_twin, seen.items) == (None, 2 * 10**10)
+
     blank = stack_of(tmp_path, 2, params={"fail_gracefully": True})
     assert next(blank.plans()).problem == ""
     blank.close()
+
+
+def test_a_file_that_cannot_be_looked_at_would_fail(tmp_path: Path) -> None:
+    put(tmp_path, "1.png")
+    name = "a" * 300 + "<>"
+    made = previewer(
+        tmp_path,
+        ingest_job={"type": "tiles", "extent": {"x": [0, 1], "y": [0, 1]}, "tile_size": {"x": 1, "y": 1}},
+        path_processor={
+            "class": "z_stack",
+            "params": {"root_dir": str(tmp_path / "source"), "extension": "png", "base_filename": name},
+        },
+        tile_processor={"class": "image"},
+    )
+
+    assert next(made.plans()).problem.endswith("cannot be read: File name too long")
+    made.close()

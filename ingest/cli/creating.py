@@ -159,10 +159,9 @@ def _confirm(config: JobConfig, settings: Settings, *, yes: bool) -> None:
     previewer.close()
     for line in _summary(config, seen):
         note(line)
-    first = seen.first_problem
-    if first and first.key:
+    if seen.first_twin:
         raise ConfigError(
-            f"two items have one key: {first.problem}",
+            f"two items have one key: {seen.first_twin.problem}",
             place="destination.key",
             hint="{path} tells them apart",
         )

@@ -251,6 +251,28 @@ class TestTiles:
         audit(job, stored, stored)
         assert job.status().counts.batches == 6
 
+    def test_of_a_section_that_is_missing_fail_alone(
+        self, tmp_path: Path, redis_url: str, invoke: Invoke
+    ) -> None:
+        """The job was refused: it was said that two items have one key."""
+        self.stack(tmp_path / "stack", "{z}.png")
+        (tmp_path / "stack" / "1.png").unlink()
+        params = {"root_dir": str(tmp_path / "stack"), "extension": "png", "base_filename": "<>"}
+        config = files_config(
+            tmp_path,
+            tmp_path,
+            {"url": f"file://{tmp_path}/stored"},
+            ingest_job=self.job,
+            path_processor={"class": "z_stack", "params": params},
+            tile_processor={"class": "image"},
+        )
+
+        done = invoke("create", config, "--yes")
+
+        assert done.exit_code == 3, done.output
+        assert "24 items stored" in done.stdout
+        assert "12 failed" in done.stdout
+
     def test_of_boss_s_own_config_are_the_same(
         self, tmp_path: Path, redis_url: str, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
