@@ -53,6 +53,7 @@ class Run:
         samples: how many there are.
         records: the numbers of its records within the file, in the order of time.
         firsts: the number of each record's first sample within the run.
+        exact_ns: how exactly its times are known.
     """
 
     channel_id: str
@@ -61,6 +62,7 @@ class Run:
     samples: int
     records: Numbers
     firsts: Numbers
+    exact_ns: int
 
     @property
     def end_ns(self) -> int:
@@ -254,6 +256,7 @@ def _channel_runs(headers: Headers, of: Numbers, channel_id: str) -> Iterator[Ru
                 int(firsts[count]),
                 of[begin : begin + count],
                 firsts[:count],
+                int(headers.tick_ns[of[begin : begin + count]].max()),
             )
             begin += count
 

@@ -30,7 +30,8 @@ class Segment:
         sample_rate_hz: from the headers.
         start_ns: when the cell begins, in nanoseconds since 1970 UTC; a multiple of its length.
         samples: how many whole samples the cell takes.
-        pieces: what is there, each with the place of its first sample; in order, without overlaps.
+        pieces: what is there, each with the place of its first sample; in order, without overlaps. Samples lie a part
+            of one after the moments of the grid; that part is the first piece's, and the others are placed beside it.
         overlap_samples: how many came twice; the first in time was taken.
         partial: why a part is missing that another file may have; empty where none is.
     """
@@ -42,15 +43,36 @@ class Segment:
     pieces: list[tuple[int, NDArray[Any]]] = field(default_factory=list)
     overlap_samples: int = 0
     partial: str = ""
+    _phase: float = 0.0
+    _exact_ns: int = 0
 
     @property
     def gap_fraction(self) -> float:
         """The share that is missing: 0 to 1."""
         return 1 - sum(len(piece) for _, piece in self.pieces) / self.samples
 
+    @property
+    def filled(self) -> int:
+        """The place after the last sample that is there."""
+        return self.pieces[-1][0] + len(self.pieces[-1][1]) if self.pieces else 0
+
+    def place(self, begin: float, exact_ns: int) -> int:
+        """The place of a piece that begins so many samples after the cell does, by a time that is so exact.
+
+        A piece whose time fits is the continuation of the one before it, as in one file.
+        """
+        if not self.pieces:
+            place = math.floor(begin + _EXACT)
+            self._phase, self._exact_ns = begin - place, exact_ns
+            return place
+        slack = max(self._exact_ns, exact_ns) * self.sample_rate_hz / SECOND_NS
+        self._exact_ns = exact_ns
+        place = round(begin - self._phase)
+        return self.filled if abs(begin - self._phase - self.filled) <= slack + _EXACT else place
+
     def add(self, place: int, samples: NDArray[Any]) -> None:
         """Put samples at a place at or after the latest; what is outside the cell or there already is cut off."""
-        filled = self.pieces[-1][0] + len(self.pieces[-1][1]) if self.pieces else 0
+        filled = self.filled
         twice = min(max(0, filled - place), len(samples)) if self.pieces else 0
         self.overlap_samples += twice
         skipped = max(twice, -place)
@@ -150,9 +172,12 @@ class Cutter:
         """Put what a run has of a segment into it."""
         ahead = (segment.start_ns - run.start_ns) * run.sample_rate_hz / SECOND_NS
         start = max(0, math.ceil(ahead - _EXACT))
-        stop = min(run.samples, start + segment.samples)
+        if start >= run.samples:
+            return
+        place = segment.place(start - ahead, run.exact_ns)
+        stop = min(run.samples, start + segment.samples - place)
         if start < stop:
-            segment.add(round(start - ahead) if start == 0 else 0, recording.read(run, start, stop))
+            segment.add(place, recording.read(run, start, stop))
 
     def _is_ours(self, run: Run, segment: Segment) -> bool:
         """Whether no file before this one has a sample in our first segment."""

@@ -1,0 +1,90 @@
+"""Where segments are cut, and which file each belongs to."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from obspy import UTCDateTime
+
+from ingest.errors import SourceUnreadable
+from ingest.plugins.miniseed import SECOND_NS, Recording
+from ingest.plugins.segments import Cutter, Neighbour, Segment
+from tests.plugins.hydrophone import RATE_HZ, Samples, noise, trace, write
+
+BEGIN = UTCDateTime("2019-01-12T15:10:00")
+SEGMENT_S = 2
+
+
+def opener(path: Path | None) -> Neighbour | None:
+    return None if path is None else lambda: nullcontext(path)
+
+
+def cut(files: list[Path], number: int) -> tuple[list[Segment], str]:
+    """The segments of one of these files, and why it failed."""
+    previous = files[number - 1] if number else None
+    following = files[number + 1] if number + 1 < len(files) else None
+    made: list[Segment] = []
+    recording = Recording(files[number])
+    cutter = Cutter(recording, SEGMENT_S * SECOND_NS, opener(previous), opener(following))
+    try:
+        with cutter:
+            for segment in cutter.segments():
+                copied = [(place, piece.copy()) for place, piece in segment.pieces]
+                segment.pieces = copied
+                made.append(segment)
+    except SourceUnreadable as error:
+        return made, error.what
+    return made, ""
+
+
+def parted(folder: Path, sound: Samples, bounds: list[int], begin: UTCDateTime) -> list[Path]:
+    """Files of these samples, from one bound to the next."""
+    return [
+        write(folder / f"{number}.mseed", trace(sound[a:b], str(begin + a / RATE_HZ)))
+        for number, (a, b) in enumerate(pairwise(bounds))
+    ]
+
+
+def without_microseconds(path: Path) -> None:
+    """Take the blockette 1001 away, so that times are exact to 0.1 ms."""
+    records = np.fromfile(path, np.uint8).reshape(-1, 4096)
+    assert (records[:, 48:50] == (1001 >> 8, 1001 & 255)).all()
+    records[:, 39] = 1
+    records[:, 46:48] = (0, 56)  # where the blockette 1000 lies
+    records.tofile(path)
+
+
+@pytest.mark.parametrize("microseconds", [0, 3, 5, 8, 11, 15])
+def test_a_file_that_begins_between_two_moments_of_the_grid_has_no_gap_at_its_seams(
+    tmp_path: Path, microseconds: int
+) -> None:
+    """A sample is 15.6 µs: recorders do not begin on whole ones."""
+    sound = noise(7)
+    files = parted(tmp_path, sound, [0, 3 * RATE_HZ + 123, 6 * RATE_HZ], BEGIN + microseconds * 1e-6)
+
+    made = cut(files, 0)[0] + cut(files, 1)[0]
+
+    assert [len(segment.pieces) for segment in made] == [1, 1, 1]
+    assert [segment.gap_fraction for segment in made] == [0, 0, 0]
+    assert (np.concatenate([segment.pieces[0][1] for segment in made]) == sound[: 6 * RATE_HZ]).all()
+
+
+@pytest.mark.parametrize("microseconds", [30, 70])
+def test_a_seam_is_as_exact_as_its_times(tmp_path: Path, microseconds: int) -> None:
+    """Without a blockette 1001 they are cut to 0.1 ms, which is six samples."""
+    sound = noise(4)
+    files = parted(tmp_path, sound, [0, 3 * RATE_HZ, 4 * RATE_HZ], BEGIN)
+    later = write(files[1], trace(sound[3 * RATE_HZ :], str(BEGIN + 3 + microseconds * 1e-6)))
+    made = cut(files, 0)[0]
+    assert len(made[1].pieces) == 2, "its blockette 1001 says that samples are missing"
+
+    for path in files:
+        without_microseconds(path)
+
+    made = cut([files[0], later], 0)[0]
+    assert [(len(segment.pieces), segment.overlap_samples) for segment in made] == [(1, 0), (1, 0)]
+    assert (made[1].pieces[0][1] == sound[2 * RATE_HZ :]).all()
