@@ -40,6 +40,7 @@ _OTHERS = {0: "text", 4: "32-bit floats", 5: "64-bit floats", 2: "24-bit integer
 _ODD_HEADERS = "(?s).*(Number of blockettes in fixed header|word order)"
 
 Samples = NDArray[Any]
+Version = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Recording:
     exact to (0.1 ms without a blockette 1001), is its continuation; anything else is a gap or an overlap.
 
     Attributes:
+        version: what tells it, as it is now, from all other files of this machine.
         runs: all runs, by channel and then by time.
 
     Raises:
@@ -85,9 +87,10 @@ class Recording:
     """
 
     def __init__(self, path: Path) -> None:
-        self._data = _mapped(path)
+        self._data, self.version = _mapped(path)
         self._headers = read_headers(self._data)
         self.runs = list(_runs(self._headers))
+        self._ahead_samples = _AHEAD_SAMPLES
         self._decoded: tuple[int, int, Samples] | None = None
         self._decoded_of: Run | None = None
 
@@ -108,10 +111,8 @@ class Recording:
         """
         if self._decoded_of is not run or not self._holds(start, stop):
             first = int(np.searchsorted(run.firsts, start, side="right")) - 1
-            at_once = max(1, _AHEAD_SAMPLES // max(1, stop - start))
-            last = int(np.searchsorted(run.firsts, start + at_once * (stop - start + 1), side="left"))
             self._decoded, self._decoded_of = None, None  # let go of the memory first
-            samples = self._decode(run.records[first:last])
+            samples = self._decode_ahead(run, first, start, stop)
             begin = int(run.firsts[first])
             self._decoded, self._decoded_of = (begin, begin + len(samples), samples), run
         assert self._decoded is not None
@@ -120,6 +121,28 @@ class Recording:
 
     def _holds(self, start: int, stop: int) -> bool:
         return self._decoded is not None and self._decoded[0] <= start and stop <= self._decoded[1]
+
+    def check(self) -> None:
+        """Decode all of it.
+
+        Raises:
+            SourceUnreadable: a record is corrupt; the sentence says which.
+        """
+        for run in self.runs:
+            for start in range(0, run.samples, _AHEAD_SAMPLES):
+                self.read(run, start, min(start + _AHEAD_SAMPLES, run.samples))
+
+    def _decode_ahead(self, run: Run, first: int, start: int, stop: int) -> Samples:
+        """A run's samples from its record ``first`` to ``stop`` at least; not ahead of a fault."""
+        needed = int(np.searchsorted(run.firsts, stop, side="left"))
+        at_once = self._ahead_samples // max(1, stop - start)
+        last = int(np.searchsorted(run.firsts, start + at_once * (stop - start + 1), side="left"))
+        if last > needed:
+            try:
+                return self._decode(run.records[first:last])
+            except SourceUnreadable:
+                self._ahead_samples = 0
+        return self._decode(run.records[first:needed])
 
     def _decode(self, records: Numbers) -> Samples:
         expected = int(self._headers.samples[records].sum())
@@ -155,11 +178,12 @@ def iso_time(time_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06d}Z"
 
 
-def _mapped(path: Path) -> NDArray[np.uint8]:
+def _mapped(path: Path) -> tuple[NDArray[np.uint8], Version]:
+    """A file's bytes, and its version."""
     try:
-        if path.stat().st_size == 0:
-            return np.zeros(0, np.uint8)
-        return np.memmap(path, np.uint8, "r")
+        found = path.stat()
+        version = str(path), found.st_ino, found.st_size, found.st_mtime_ns
+        return np.memmap(path, np.uint8, "r") if found.st_size else np.zeros(0, np.uint8), version
     except FileNotFoundError:
         raise SourceMissing(f"there is no file {str(path)!r}") from None
     except (OSError, ValueError) as error:

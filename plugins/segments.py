@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import ItemError, SourceUnreadable
-from ingest.plugins.miniseed import SAME_RATE, SECOND_NS, Recording, Run
+from ingest.plugins.miniseed import SAME_RATE, SECOND_NS, Recording, Run, Version
 
 _EXACT = 1e-4
 """Of a sample: what the rounding of times amounts to, and less than their own exactness."""
@@ -85,21 +86,50 @@ class Segment:
         self.pieces.append((place, samples))
 
 
+class Sound:
+    """The last files that were read whole without a fault, so that none is decoded once more for a neighbour."""
+
+    def __init__(self) -> None:
+        self._seen: deque[Version] = deque(maxlen=4)
+
+    def note(self, recording: Recording) -> None:
+        """This one was."""
+        self._seen.append(recording.version)
+
+    def check(self, recording: Recording) -> None:
+        """See that it is sound.
+
+        Raises:
+            SourceUnreadable: a record is corrupt; the sentence says which.
+        """
+        if recording.version not in self._seen:
+            recording.check()
+            self.note(recording)
+
+
 class Cutter:
     """Cuts one file into segments.
 
-    A segment belongs to the first file that has a sample in it; it is filled up from the file that follows, and
-    marked partial where that is not to be had. Only cells with data are visited, however long a gap is.
+    A segment belongs to the first file that has a sample in it and no corrupt record anywhere, as such a one fails; it
+    is filled up from the file that follows, and marked partial where that is not to be had. Only cells with data are
+    visited, however long a gap is.
 
     Args:
         recording: the file.
         segment_ns: the length of a cell.
         previous, following: open the neighbouring files, where there are any.
+        sound: what is known of the files before; it takes note of this one.
     """
 
     def __init__(
-        self, recording: Recording, segment_ns: int, previous: Neighbour | None, following: Neighbour | None
+        self,
+        recording: Recording,
+        segment_ns: int,
+        previous: Neighbour | None,
+        following: Neighbour | None,
+        sound: Sound,
     ) -> None:
+        self._sound = sound
         self._recording = recording
         self._segment_ns = segment_ns
         self._previous = previous
@@ -123,27 +153,27 @@ class Cutter:
         """The file's own segments, channel by channel, in the order of time.
 
         Raises:
-            ItemError: a record of this file is corrupt.
+            ItemError: a record of this file is corrupt, be it in a segment of the file before.
         """
         for runs in self._recording.channels().values():
             yield from self._channel(runs)
+        self._sound.note(self._recording)
 
     def _channel(self, runs: list[Run]) -> Iterator[Segment]:
         last_cell = max(map(self._last_cell, runs))
         first_cell, oldest = self._first_cell(runs[0]), 0
         for cell in self._cells(runs):
             segment = self._empty(runs[0], cell)
-            if cell == first_cell and not self._is_ours(runs[0], segment):
-                continue
+            is_ours = cell != first_cell or self._is_ours(runs[0], segment)
             while self._last_cell(runs[oldest]) < cell:
                 oldest += 1
             for run in runs[oldest:]:
                 if self._first_cell(run) > cell:
                     break
                 self._take(segment, self._recording, run)
-            if cell == last_cell:
+            if is_ours and cell == last_cell:
                 self._fill_up(segment)
-            if segment.pieces:
+            if is_ours and segment.pieces:
                 yield segment
 
     def _empty(self, run: Run, cell: int) -> Segment:
@@ -180,7 +210,7 @@ class Cutter:
             segment.add(place, recording.read(run, start, stop))
 
     def _is_ours(self, run: Run, segment: Segment) -> bool:
-        """Whether no file before this one has a sample in our first segment."""
+        """Whether no sound file before this one has a sample in our first segment."""
         missing = (run.start_ns - segment.start_ns) * run.sample_rate_hz / SECOND_NS
         if missing < 1 - _EXACT:
             return True
@@ -189,12 +219,23 @@ class Cutter:
             return True
         try:
             with self._previous() as path:
-                before = Recording(path).channels().get(run.channel_id, [])
+                return not self._is_held(Recording(path), run)
         except ItemError as error:
             segment.partial = f"its file begins within it, and the one before cannot be read: {error.what}"
             return True
+
+    def _is_held(self, before: Recording, run: Run) -> bool:
+        """Whether the file before has a sample in a run's first segment.
+
+        Raises:
+            ItemError: it has, but a record of it is corrupt.
+        """
         cell = self._first_cell(run)
-        return not any(self._first_cell(one) <= cell <= self._last_cell(one) for one in before)
+        runs = before.channels().get(run.channel_id, [])
+        if not any(self._first_cell(one) <= cell <= self._last_cell(one) for one in runs):
+            return False
+        self._sound.check(before)
+        return True
 
     def _fill_up(self, segment: Segment) -> None:
         """Take the end of our last segment from the file that follows."""

@@ -16,7 +16,7 @@ from ingest.plugins.calibration import COUNT_DENSITY, PRESSURE_DENSITY, Calibrat
 from ingest.plugins.millidecade import Bands, hybrid_millidecades
 from ingest.plugins.miniseed import SECOND_NS, Recording, iso_time
 from ingest.plugins.psd import LEAST_WINDOW_SAMPLES, Spectra, to_db
-from ingest.plugins.segments import Cutter, Segment
+from ingest.plugins.segments import Cutter, Segment, Sound
 from ingest.plugins.soundscape_file import MEDIA_TYPE, MINUTE_S, Minutes, to_netcdf
 from ingest.processors import JobContext, Params, Source, TileProcessor, Upload
 
@@ -52,6 +52,7 @@ class Soundscape(TileProcessor[SoundscapeParams]):
         place = "tile_processor.params.calibration"
         self._calibration = Calibration(params.calibration, place) if params.calibration else None
         self._analysers: dict[tuple[float, object], Analyser] = {}
+        self._sound = Sound()
 
     def check(self) -> None:
         """Refuse a job over tiles, and keys that would name NetCDF files as something else."""
@@ -76,7 +77,7 @@ class Soundscape(TileProcessor[SoundscapeParams]):
 
     def uploads(self, source: Source) -> Iterator[Upload]:
         recording = Recording(source.path)
-        with Cutter(recording, MINUTE_NS, source.previous, source.following) as cutter:
+        with Cutter(recording, MINUTE_NS, source.previous, source.following, self._sound) as cutter:
             for channel_id, segments in groupby(cutter.segments(), lambda segment: segment.channel_id):
                 yield from self._channel(channel_id, segments)
 

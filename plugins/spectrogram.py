@@ -17,7 +17,7 @@ from ingest.plugins.miniseed import Recording, iso_time
 from ingest.plugins.picture import colours, png
 from ingest.plugins.pixels import Axes, Canvas, Limits, Painter
 from ingest.plugins.psd import Extremes, Spectra, to_db, window_samples
-from ingest.plugins.segments import Cutter, Segment
+from ingest.plugins.segments import Cutter, Segment, Sound
 from ingest.plugins.spectrogram_params import SpectrogramParams
 from ingest.processors import JobContext, Params, Source, TileProcessor, Upload
 
@@ -80,6 +80,7 @@ class Spectrogram(TileProcessor[SpectrogramParams]):
             else None
         )
         self._kits: dict[tuple[object, float, int], _Kit] = {}
+        self._sound = Sound()
 
     def check(self) -> None:
         """Look whether the job is over files."""
@@ -91,7 +92,7 @@ class Spectrogram(TileProcessor[SpectrogramParams]):
         recording = Recording(source.path)
         segment_ns = round(self.params.segment_s * 1000) * 1_000_000
         empty: dict[str, str] = {}
-        with Cutter(recording, segment_ns, source.previous, source.following) as cutter:
+        with Cutter(recording, segment_ns, source.previous, source.following, self._sound) as cutter:
             for segment in cutter.segments():
                 channel_id = segment.channel_id
                 if channel_id not in empty:

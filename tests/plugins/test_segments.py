@@ -12,7 +12,7 @@ from obspy import UTCDateTime
 
 from ingest.errors import SourceUnreadable
 from ingest.plugins.miniseed import SECOND_NS, Recording
-from ingest.plugins.segments import Cutter, Neighbour, Segment
+from ingest.plugins.segments import Cutter, Neighbour, Segment, Sound
 from tests.plugins.hydrophone import RATE_HZ, Samples, noise, trace, write
 
 BEGIN = UTCDateTime("2019-01-12T15:10:00")
@@ -23,13 +23,13 @@ def opener(path: Path | None) -> Neighbour | None:
     return None if path is None else lambda: nullcontext(path)
 
 
-def cut(files: list[Path], number: int) -> tuple[list[Segment], str]:
+def cut(files: list[Path], number: int, sound: Sound | None = None) -> tuple[list[Segment], str]:
     """The segments of one of these files, and why it failed."""
     previous = files[number - 1] if number else None
     following = files[number + 1] if number + 1 < len(files) else None
     made: list[Segment] = []
     recording = Recording(files[number])
-    cutter = Cutter(recording, SEGMENT_S * SECOND_NS, opener(previous), opener(following))
+    cutter = Cutter(recording, SEGMENT_S * SECOND_NS, opener(previous), opener(following), sound or Sound())
     try:
         with cutter:
             for segment in cutter.segments():
@@ -56,6 +56,13 @@ def without_microseconds(path: Path) -> None:
     records[:, 39] = 1
     records[:, 46:48] = (0, 56)  # where the blockette 1000 lies
     records.tofile(path)
+
+
+def spoiled(path: Path, record: int) -> None:
+    """Break the checksum of a record."""
+    with path.open("r+b") as file:
+        file.seek(record * 4096 + 2000)
+        file.write(b"\x15\xaa\x55")
 
 
 @pytest.mark.parametrize("microseconds", [0, 3, 5, 8, 11, 15])
@@ -88,3 +95,48 @@ def test_a_seam_is_as_exact_as_its_times(tmp_path: Path, microseconds: int) -> N
     made = cut([files[0], later], 0)[0]
     assert [(len(segment.pieces), segment.overlap_samples) for segment in made] == [(1, 0), (1, 0)]
     assert (made[1].pieces[0][1] == sound[2 * RATE_HZ :]).all()
+
+
+class TestCorruptNeighbour:
+    @pytest.fixture
+    def three(self, tmp_path: Path) -> list[Path]:
+        """Three files, parted within segments: 0 to 5 s, to 9 s, to 15 s."""
+        return parted(tmp_path, noise(15), [at * RATE_HZ for at in (0, 5, 9, 15)], BEGIN)
+
+    @pytest.mark.parametrize("place", ["first", "middle", "last"])
+    def test_leaves_what_the_others_have_of_the_segments_that_they_share(
+        self, three: list[Path], place: str
+    ) -> None:
+        records = three[1].stat().st_size // 4096
+        spoiled(three[1], {"first": 1, "middle": records // 2, "last": records - 2}[place])
+
+        before, trouble = cut(three, 0)
+        assert trouble == ""
+        seconds = [(segment.start_ns // SECOND_NS) % 60 for segment in before]
+        assert seconds == [0, 2, 4]
+        is_lost = place == "first"
+        assert ("follows cannot be read: the record at byte 4096" in before[2].partial) == is_lost
+        assert before[2].gap_fraction == (0.5 if is_lost else 0)
+
+        after, trouble = cut(three, 2)
+        assert trouble == ""
+        assert [(segment.start_ns // SECOND_NS) % 60 for segment in after] == [8, 10, 12, 14]
+        assert "the one before cannot be read: the record at byte" in after[0].partial
+        assert after[0].gap_fraction == 0.5
+        assert not after[1].partial
+
+        assert "is corrupt" in cut(three, 1)[1], "also where only the file before has its segment"
+
+    def test_is_decoded_once_for_itself_and_its_neighbour(
+        self, three: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sound = Sound()
+        cut(three, 1, sound)
+        monkeypatch.setattr(Recording, "check", lambda recording: pytest.fail("it was decoded again"))
+
+        made, _ = cut(three, 2, sound)
+
+        assert [segment.gap_fraction for segment in made] == [0, 0, 0.5]
+        three[1].write_bytes(three[1].read_bytes())
+        with pytest.raises(pytest.fail.Exception, match="decoded again"):
+            cut(three, 2, sound)
