@@ -49,7 +49,7 @@ def first_moment(text: str) -> datetime:
     """
     try:
         return _in_utc(datetime.fromisoformat(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(
             f"{text!r} is neither a day (2019-01-12) nor a time (2019-01-12T15:10:00Z)"
         ) from None
@@ -59,10 +59,13 @@ def end_moment(text: str) -> datetime:
     """The moment before which ``end`` means: the end of a day, or a time.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or the last day that there is.
     """
     moment = first_moment(text)
-    return moment + timedelta(days=1) if is_day(text) else moment
+    try:
+        return moment + timedelta(days=1) if is_day(text) else moment
+    except OverflowError:
+        raise ValueError(f"{text!r} has no end that can be written") from None
 
 
 def is_day(text: str) -> bool:

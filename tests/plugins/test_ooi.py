@@ -260,6 +260,8 @@ def test_a_job_over_tiles_is_refused(make: Make, tmp_path: Path) -> None:
     [
         ({"start": "yesterday"}, "neither a day"),
         ({"start": "2019-02-30"}, "neither a day"),
+        ({"start": "0001-01-01T00:00+01:00", "end": "2019-01-01"}, "neither a day"),
+        ({"start": "2019-01-12", "end": "9999-12-31"}, "has no end"),
         ({"start": "2019-01-12T15:00"}, "give `end` too"),
         ({"start": "2019-01-12", "end": "2019-01-11"}, "does not come after"),
         ({"start": "2019-01-12T15:00", "end": "2019-01-12T15:00"}, "does not come after"),
