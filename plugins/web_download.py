@@ -15,6 +15,7 @@ from ingest.errors import SourceUnreadable, StoreFull
 from ingest.plugins.web_client import AskAgain, WebClient, http_time
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+COMPRESSED = frozenset({".gz", ".tgz", ".z", ".taz", ".bz2", ".tbz", ".tbz2", ".br", ".zst", ".xz", ".svgz"})
 PARTIAL = 206
 NOT_SATISFIABLE = 416
 
@@ -111,6 +112,7 @@ class Download:
             return
         self._begin_anew(file)
         headers = response.headers
+        self._check_coding(headers.get("content-encoding", "identity").strip().lower())
         self._etag, self._last_modified = headers.get("etag"), headers.get("last-modified")
         length = headers.get("content-length")
         if length is None and "chunked" not in headers.get("transfer-encoding", "").lower():
@@ -118,6 +120,15 @@ class Download:
                 f"the server does not say how large {self._url} is: its end cannot be known"
             )
         self._size_bytes = int(length) if length is not None else None
+
+    def _check_coding(self, coding: str) -> None:
+        """Refuse bytes that are not the file's. What a server calls compressed is so itself, if its name says it."""
+        suffix = self._path.suffix.lower()
+        if coding not in ("", "identity") and suffix not in COMPRESSED:
+            raise SourceUnreadable(
+                f"the server sends {self._url} compressed ({coding}), though it was asked for the file as it is",
+                hint="the server's operators can turn that off for such files",
+            )
 
     def _check_part(self, response: httpx.Response) -> None:
         """See that the answer is the rest of the same file.
@@ -128,10 +139,18 @@ class Download:
         found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
         total = int(found[2]) + 1 if found and found[3] == "*" else int(found[3]) if found else -1
         is_rest = found is not None and int(found[1]) == self._got_bytes
-        if not is_rest or total != (self._size_bytes if self._size_bytes is not None else total):
+        if not (is_rest and self._is_same(response)) or total != (
+            self._size_bytes if self._size_bytes is not None else total
+        ):
             self._got_bytes = 0
             raise AskAgain(SourceUnreadable(f"{self._url} cannot be resumed: the server sends another part"))
         self._size_bytes = total
+
+    def _is_same(self, response: httpx.Response) -> bool:
+        """Whether nothing says that it is of another file: some servers do not look at ``If-Range``."""
+        said = response.headers
+        etag, modified = said.get("etag", self._etag), said.get("last-modified", self._last_modified)
+        return (etag, modified) == (self._etag, self._last_modified)
 
     def _begin_anew(self, file: BinaryIO) -> None:
         file.seek(0)
