@@ -102,7 +102,10 @@ class WebFiles(PathProcessor[ParamsT]):
             SourceUnreadable: the server is at fault or refuses, or what lies there is no directory page.
         """
         url = self.url(folder + "/" if folder else "")
-        listing = read_listing(self.client.page(url), url)
+        try:
+            listing = read_listing(self.client.page(url), url)
+        except ValueError as error:
+            raise SourceUnreadable(f"the page {url} cannot be read: {error}") from None
         if not listing.is_listing:
             raise SourceUnreadable(
                 f"{url} is a page, but no directory page",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 
@@ -131,6 +131,8 @@ class WebClient:
                     yield response
             except (httpx.TransportError, httpx.StreamError) as error:
                 raise AskAgain(SourceUnreadable(f"{url} cannot be read: {_reason(error)}")) from error
+            except httpx.InvalidURL as error:
+                raise SourceUnreadable(f"{url[:200]} cannot be asked for: {error}") from error
 
     @contextmanager
     def _stream(self, url: str, method: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -140,8 +142,13 @@ class WebClient:
                 if not response.is_redirect:
                     yield response
                     return
-                target = urljoin(target, response.headers.get("location", ""))
-                if not self._is_below(target):
+                location = response.headers.get("location", "")
+                try:
+                    target = urljoin(target, location)
+                    is_below = self._is_below(target)
+                except ValueError:  # it is no URL at all
+                    target, is_below = location, False
+                if not is_below:
                     raise SourceUnreadable(
                         f"{url} is redirected to {target}, which does not lie below {self.root}",
                         hint="if that is where the data lies now, give it as the URL",
@@ -149,7 +156,8 @@ class WebClient:
         raise SourceUnreadable(f"{url} is redirected again and again")
 
     def _is_below(self, url: str) -> bool:
-        return url.startswith(self.root) and "/../" not in url and "/./" not in url
+        names = unquote(urlsplit(url).path).split("/")
+        return url.startswith(self.root) and "." not in names and ".." not in names
 
     def _check_below(self, url: str) -> None:
         if not self._is_below(url):
@@ -192,10 +200,7 @@ class WebClient:
                         f"{url} is no directory page: it is larger than {PAGE_BYTES >> 20} MiB"
                     )
             charset = response.charset_encoding or "utf-8"
-        try:
-            return body.decode(charset, errors="surrogateescape")
-        except (LookupError, UnicodeDecodeError):
-            return body.decode("utf-8", errors="surrogateescape")
+        return _text(body, charset)
 
     def look(self, url: str) -> httpx.Headers:
         """What the server says of ``url`` without sending it, at the first try.
@@ -205,6 +210,16 @@ class WebClient:
         """
         with self.answer(url, "HEAD") as response:
             return response.headers
+
+
+def _text(body: bytes | bytearray, charset: str) -> str:
+    """A page's text: in the charset that the server names, if that is one that gives text; else in UTF-8."""
+    try:
+        text = body.decode(charset, errors="surrogateescape")
+        text.encode(errors="surrogateescape")
+    except (LookupError, ValueError):  # such as "idna", and half of a character in UTF-7
+        return body.decode("utf-8", errors="surrogateescape")
+    return text
 
 
 def _wait_s(tries: int, asked_s: float | None) -> float:
@@ -228,7 +243,7 @@ def http_time(text: str | None) -> datetime | None:
     """The moment that a header such as ``Last-Modified`` names, in UTC, or None."""
     try:
         return parsedate_to_datetime(text or "").astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

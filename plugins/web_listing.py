@@ -10,6 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 _TITLE = re.compile(r"\s*(index of|directory listing)\b", re.IGNORECASE)
 _SORT_QUERY = re.compile(r"C=[NMSD](;|&|$)|O=[AD]\b|[NMSD]=[AD]\b")
+_MOST_UNREAD = 512
 _EXACT_BYTES = re.compile(r"\s+\d{2}-[A-Z][a-z]{2}-\d{4} \d{2}:\d{2}\s+(\d+)\s*$")
 
 
@@ -69,10 +70,20 @@ class _Links(HTMLParser):
 
 
 def read_listing(page: str, url: str) -> Listing:
-    """What the directory page at ``url``, which ends with a slash, lists."""
+    """What the directory page at ``url``, which ends with a slash, lists.
+
+    Raises:
+        ValueError: it breaks off within a tag, or is garbled.
+    """
     parser = _Links()
-    parser.feed(page)
-    parser.close()
+    try:
+        parser.feed(page)
+        # What is left begins where a tag does not end. To look for more in it takes the square of its length.
+        if "<" in parser.rawdata and len(parser.rawdata) > _MOST_UNREAD:
+            raise ValueError(f"it is garbled after {parser.rawdata[:40]!r}")
+        parser.close()
+    except AssertionError as error:  # the library's word for a declaration that makes no sense
+        raise ValueError(f"it is garbled: {error}") from None
     listing = Listing(is_listing=any(_TITLE.match(heading) for heading in parser.headings))
     found: dict[str, Entry] = {}
     for href, text in parser.links:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import threading
@@ -192,6 +193,25 @@ class TestFaultsOfPages:
             make(server.url).check()
 
     @pytest.mark.parametrize(
+        "rest", ["<!--" * 3000, "<a " * 3000, "<![<!", "<a href=" + "x" * 3000], ids=["--", "a", "![", "x"]
+    )
+    def test_a_garbled_page_costs_no_time(self, make: Make, rest: str) -> None:
+        """Python's parser takes 20 s for 15 kB of them."""
+        body = b"<h1>Index of /</h1><a href=y>y</a>" + rest.encode()
+        with faulty_server(lambda request: request.say(200, body, Content_Type="text/html")) as server:
+            began_s = time.process_time()
+            with pytest.raises(ConfigError, match="it is garbled"):
+                make(server.url).check()
+            assert time.process_time() - began_s < 2
+
+    @pytest.mark.parametrize("charset", ["undefined", "idna", "utf-7", "utf-99"])
+    def test_a_charset_that_gives_no_text_is_taken_for_utf_8(self, make: Make, charset: str) -> None:
+        body = "<h1>Index of /</h1><a href='+2AA-é'>x</a>".encode()
+        kind = f"text/html; charset={charset}"
+        with faulty_server(lambda request: request.say(200, body, Content_Type=kind)) as server:
+            assert paths(make(server.url)) == ["+2AA-é"]
+
+    @pytest.mark.parametrize(
         ("status", "error"), [(404, SourceMissing), (410, SourceMissing), (500, SourceUnreadable)]
     )
     def test_a_folder_that_cannot_be_listed_stops_the_listing(
@@ -268,11 +288,17 @@ class TestTrust:
             "/other/x",
             "//elsewhere.invalid/",
             "/files/../x",
+            "/files/%2e%2E/x",
+            "{url}files/..",
+            "http://[x",
             "file:///etc/passwd",
         ],
     )
     def test_a_redirection_off_the_root_is_refused(self, make: Make, target: str) -> None:
-        with faulty_server(lambda request: request.say(302, Location=target)) as server:
+        def answer(request: Handler) -> None:
+            request.say(302, Location=target.format(url=request.server.url))
+
+        with faulty_server(answer) as server:
             processor = make(server.url + "files/")
             with (
                 pytest.raises(SourceUnreadable, match="does not lie below"),
@@ -300,9 +326,17 @@ class TestTrust:
             ):
                 pass
 
-    @pytest.mark.parametrize(
-        "name", ["..", "%2e%2e", "....//..", ".lock", "a" * 300, "-rf", "caf\udce9", "a b;$(x)"]
-    )
+    @pytest.mark.parametrize("name", ["..", "a%2F..", "%2e%2e/x"])
+    def test_a_url_that_leads_out_of_the_root_is_never_asked_for(self, make: Make, name: str) -> None:
+        with faulty_server(lambda request: request.say(200, b"x")) as server:
+            with (
+                pytest.raises(SourceUnreadable, match="does not lie below"),
+                make(server.url).open(server.url + name),
+            ):
+                pass
+            assert server.seen == []
+
+    @pytest.mark.parametrize("name", ["%2e%2e", "....//", ".lock", "a" * 300, "-rf", "caf\udce9", "a b;$(x)"])
     def test_no_name_leads_out_of_the_scratch_folder(self, make: Make, tmp_path: Path, name: str) -> None:
         with faulty_server(lambda request: request.say(200, b"x")) as server:
             processor = make(server.url)
@@ -444,6 +478,53 @@ class TestDownload:
                     assert path.read_bytes() == f"/{place}".encode()
                 assert len(list(path.parent.parent.glob("*/*"))) <= 3
         assert [path for _, path, _ in server.seen] == ["/1", "/0", *(f"/{place}" for place in range(2, 10))]
+
+    @pytest.mark.parametrize("word", ["ETag", "Last-Modified"])
+    def test_a_part_of_another_file_is_not_joined_to_it(self, make: Make, quick: None, word: str) -> None:
+        """Some servers do not look at If-Range; a file of the same size may have taken the other's place."""
+        bodies = [BODY, BODY[::-1]]
+        seen: list[str | None] = []
+
+        def answer(request: Handler) -> None:
+            wanted = request.headers.get("Range")
+            seen.append(wanted)
+            body, day = bodies[min(1, len(seen) - 1)], min(2, len(seen))
+            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+            headers = {"ETag": f'"v{day}"'} if word == "ETag" else {}
+            headers["Last_Modified"] = f"Wed, 0{day} May 2019 15:20:00 GMT" if word != "ETag" else ""
+            if start:
+                headers["Content_Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            sent = body[start : 100_000 if len(seen) == 1 else None]
+            request.say(206 if start else 200, sent, len(body) - start, **headers)
+
+        with faulty_server(answer) as server, make(server.url).open(server.url + "x") as path:
+            assert path.read_bytes() == bodies[1]
+        assert seen == [None, "bytes=100000-", None]
+
+    def test_what_is_compressed_on_the_way_is_not_taken_for_the_file(self, make: Make) -> None:
+        packed = gzip.compress(b"x" * 1000)
+        with faulty_server(lambda request: request.say(200, packed, Content_Encoding="gzip")) as server:
+            processor = make(server.url)
+            with (
+                pytest.raises(SourceUnreadable, match=r"sends .*x\.mseed compressed \(gzip\)"),
+                processor.open(server.url + "x.mseed"),
+            ):
+                pass
+            with processor.open(server.url + "x.mseed.gz") as path:  # Apache says so of such files
+                assert path.read_bytes() == packed
+
+    def test_times_that_no_calendar_has_are_none(self, make: Make, quick: None) -> None:
+        never = "Fri, 31 Dec 9999 23:59:59 -0100"
+        answers = [(503, {"Retry_After": never}), (200, {"Last_Modified": never})]
+
+        def answer(request: Handler) -> None:
+            status, headers = answers.pop(0)
+            request.say(status, b"x", **headers)
+
+        with faulty_server(answer) as server:
+            processor = make(server.url)
+            with processor.open(server.url + "x"):
+                assert processor.facts(server.url + "x")["source_last_modified"] == never
 
     def test_no_more_than_so_many_at_once_over_all_processes(self, tmp_path: Path) -> None:
         slots, lock = LocalSlots(), threading.Lock()
