@@ -53,8 +53,8 @@ class ClipMaker:
         """The media type."""
         return f"audio/{self.format}"
 
-    def make(self, pieces: Pieces, samples: int, sample_rate_hz: float) -> tuple[bytes, str]:
-        """The clip, and what was done to its samples.
+    def make(self, pieces: Pieces, samples: int, sample_rate_hz: float) -> tuple[bytes, dict[str, str]]:
+        """The clip, and what was done to its samples: ``clip_scale``, in words, and ``clip_factor``, a number.
 
         Raises:
             SourceUnreadable: the numbers do not fit into ``bits``, or the rate not into the format.
@@ -65,8 +65,10 @@ class ClipMaker:
             pieces, samples = _resampled(
                 pieces, samples, Fraction(rate_hz / sample_rate_hz).limit_denominator(10_000)
             )
-        whole, how = self._scaled(pieces, samples)
-        return self._encoded(whole, rate_hz), done + how
+        whole, factor = self._scaled(pieces, samples)
+        how = self.scale if isinstance(self.scale, str) else "scaled"
+        facts = {"clip_scale": done + how, "clip_factor": f"{factor:.9g}"}
+        return self._encoded(whole, rate_hz), facts
 
     def _rate(self, sample_rate_hz: float) -> int:
         rate_hz = self.rate_hz if self.rate_hz is not None else round(sample_rate_hz)
@@ -79,16 +81,14 @@ class ClipMaker:
             raise SourceUnreadable(f"FLAC holds at most {_MOST_FLAC_HZ} Hz, not {rate_hz}", hint=_RATE_HINT)
         return rate_hz
 
-    def _scaled(self, pieces: Pieces, samples: int) -> tuple[Samples, str]:
-        """The whole clip as integers of ``bits`` bits, and how they came about."""
+    def _scaled(self, pieces: Pieces, samples: int) -> tuple[Samples, float]:
+        """The whole clip as integers of ``bits`` bits, and what the samples were multiplied with."""
         most = (1 << (self.bits - 1)) - 1
         whole = np.zeros(samples, np.int32)
         factor = self._factor([piece for _, piece in pieces if len(piece)], most)
         for place, piece in pieces:
             _scale_into(whole[place : place + len(piece)], piece, factor)
-        if factor == 1:
-            return whole, "counts"
-        return whole, f"{'normalised, ' if self.scale == 'normalised' else ''}x {factor:.9g}"
+        return whole, factor
 
     def _factor(self, pieces: Sequence[Samples], most: int) -> float:
         low = min((float(piece.min()) for piece in pieces), default=0.0)

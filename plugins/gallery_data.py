@@ -68,8 +68,6 @@ def gap_fraction(segment: Segment) -> float:
 
 def _shared_facts(segment: Segment) -> dict[str, Any]:
     facts: dict[str, Any] = {name: segment.facts[name] for name in SHARED_FACTS if name in segment.facts}
-    if "clip_scale" in facts:  # the factor that a clip was normalised by is its own
-        facts["clip_scale"] = facts["clip_scale"].partition(", x ")[0]
     for name in SHARED_NUMBERS:
         if (number := _number(segment.facts, name)) is not None:
             facts[name] = number

@@ -111,8 +111,8 @@ class Spectrogram(TileProcessor[SpectrogramParams]):
             metadata = facts | {"kind": "picture"} | levels
             yield Upload(body, "image/png", fields | {"suffix": ".png"}, metadata)
         if self._clips is not None:
-            body, how = self._clips.make(segment.pieces, segment.samples, segment.sample_rate_hz)
-            metadata = facts | {"kind": "clip", "clip_scale": how}
+            body, done = self._clips.make(segment.pieces, segment.samples, segment.sample_rate_hz)
+            metadata = facts | {"kind": "clip"} | done
             yield Upload(body, self._clips.content_type, fields | {"suffix": self._clips.suffix}, metadata)
 
     def _fields(self, segment: Segment, source: Source) -> dict[str, str | int]:
