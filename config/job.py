@@ -308,8 +308,9 @@ class QueueConfig(Strict):
         ge=1,
         le=86_400,
         description="Seconds that an item's processors may take for it in all. One that takes longer fails, and its "
-        "process is ended. To wait for the destination, for Redis, for a source that is away, or for a free connection "
-        "(`connections_per_host`, `connections_per_tag`) does not count. Default: no limit.",
+        "process is ended. To wait for the destination, for Redis, for a source that is away, between the tries of a "
+        "request to a web server, or for a free connection (`connections_per_host`, `connections_per_tag`) does not "
+        "count. Default: no limit.",
     )
 
 

@@ -98,13 +98,13 @@ class JobHandle:
 
         Args:
             check: called while a processor waits, for a slot say; raises to interrupt.
-            waiting: a context in which it waits for a slot.
+            waiting: a context in which it waits, for a slot say.
 
         Raises:
             ConfigError: one is missing here, not allowed here, or cannot read its source from here.
         """
         slots = LeasedSlots(self.ledger, check, self.settings.redis_patience_s, waiting=waiting)
-        context = replace(self.context, slots=slots, check=check)
+        context = replace(self.context, slots=slots, check=check, waiting=waiting)
         processors = load_processors(self.config, context, self.settings)
         processors.path.check()
         processors.tile.check()

@@ -84,6 +84,8 @@ class JobContext:
         config: the whole job config as JSON, for adapters of other systems' plugins.
         slots: limits over all nodes of the job. Outside a job they hold for this process alone.
         check: raises :class:`ingest.errors.Stopped` when the work is to stop. To be called in what takes seconds.
+        waiting: a context to wait in for what is no doing of the item, such as a server that asks for a pause: that is
+            not counted in the item's time. Slots are waited for in it anyway.
         is_preview: nothing will be stored. What is looked at must be left as it is.
     """
 
@@ -95,6 +97,7 @@ class JobContext:
     config: Mapping[str, Any] = field(default_factory=dict)
     slots: Slots = field(default_factory=LocalSlots)
     check: Callable[[], None] = lambda: None
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     created_s: int = 0
     is_preview: bool = False
 

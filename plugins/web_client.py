@@ -103,9 +103,10 @@ class WebClient:
 
     def _sleep(self, seconds: float) -> None:
         until_s = time.monotonic() + seconds
-        while (left_s := until_s - time.monotonic()) > 0:
-            self._context.check()
-            time.sleep(min(left_s, 0.5))
+        with self._context.waiting():
+            while (left_s := until_s - time.monotonic()) > 0:
+                self._context.check()
+                time.sleep(min(left_s, 0.5))
         self._context.check()
 
     @contextmanager

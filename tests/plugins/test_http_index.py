@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -465,6 +465,28 @@ class TestDownload:
             with pytest.raises(Stopped), make(server.url, check).open(server.url + "x"):
                 pass
             assert time.monotonic() - began_s < 3
+
+    def test_waits_between_tries_are_not_the_items_time(self, tmp_path: Path, quick: None) -> None:
+        paused_s: list[float] = []
+
+        @contextmanager
+        def waiting() -> Iterator[None]:
+            began_s = time.monotonic()
+            yield
+            paused_s.append(time.monotonic() - began_s)
+
+        answers: list[tuple[int, dict[str, str]]] = [(503, {"Retry_After": "1"}), (500, {}), (200, {})]
+
+        def answer(request: Handler) -> None:
+            status, headers = answers.pop(0)
+            request.say(status, b"x", **headers)
+
+        with faulty_server(answer) as server:
+            where = replace(context(tmp_path), waiting=waiting)
+            processor = HttpIndex(HttpIndexParams(url=server.url), where)
+            with closing(processor), processor.open(server.url + "x"):
+                pass
+        assert [round(seconds) for seconds in paused_s] == [1, 0]
 
     def test_neighbours_are_not_downloaded_twice(self, make: Make) -> None:
         with faulty_server(lambda request: request.say(200, request.path.encode())) as server:

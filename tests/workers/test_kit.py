@@ -108,6 +108,28 @@ def test_to_wait_for_a_slot_is_not_an_items_time(
     kit.close()
 
 
+def test_what_a_processor_says_it_waits_for_is_not_an_items_time(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "start", lambda watch: None)
+    make_files(tmp_path / "source", 1)
+    job = job_over(tmp_path, queue={"item_timeout_s": 60})
+    hands, process = Hands(), os.getpid()
+    kit = make_kit(job, "n1", hands)
+    context = kit.processors.path.context
+
+    with kit.processor_time.of(0, 3):
+        assert hands.read(process) is not None
+        with context.waiting():
+            assert hands.read(process) is None
+            time.sleep(0.2)
+        held = hands.read(process)
+
+    assert held is not None
+    assert held.spent_s < 0.2
+    kit.close()
+
+
 def test_passing_faults_are_repeated_by_one_store_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watch, "start", lambda watch: None)
     _, kit = kit_for(job.job_id, "n1", job.settings)
