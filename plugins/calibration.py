@@ -26,6 +26,8 @@ COUNT_DENSITY = "dB re 1 count^2/Hz"
 
 _MICRO_DB = -120.0  # a microunit of amplitude, in dB
 _FOREVER_NS = 1 << 62
+_PASCAL = frozenset({"PA", "PASCAL", "PASCALS"})
+_COUNTS = frozenset({"COUNT", "COUNTS", "DIGITAL COUNTS"})
 
 Levels = NDArray[np.float64]
 Made = TypeVar("Made")
@@ -172,14 +174,18 @@ class Calibration:
 
     def _deployment(self, row: Mapping[str, str], path: Path) -> Sensitivity:
         volts = float(row["volts_per_count"]) if row.get("volts_per_count") else self._params.volts_per_count
-        if volts is None or volts <= 0:
-            raise ValueError("volts_per_count is missing, in the table and in the config")
+        if volts is None or not 0 < volts < math.inf:
+            raise ValueError(
+                "volts_per_count is missing or no positive number, in the table and in the config"
+            )
         if row.get("sensitivity_csv"):
             frequencies, levels = _curve(path.parent / row["sensitivity_csv"])
         elif row.get("sensitivity_db"):
             frequencies, levels = np.zeros(1), np.array([float(row["sensitivity_db"])])
         else:
             raise ValueError("a deployment has neither sensitivity_db nor sensitivity_csv")
+        if not np.isfinite(levels).all():
+            raise ValueError("a deployment's sensitivity_db is no number")
         end_ns = _time_ns(row["end"]) if row.get("end") else _FOREVER_NS
         start_ns = _time_ns(row["start"])
         if end_ns <= start_ns:
@@ -250,11 +256,14 @@ def _response_db(inventory: Any, channel_id: str, time_ns: int, frequencies_hz: 
     """What a response from pascal to counts adds: its stages where it has them, else its overall sensitivity."""
     response = _found(inventory, channel_id, time_ns).response
     overall = response.instrument_sensitivity
-    units = (overall.input_units or "").upper() if overall else ""
-    if units not in ("PA", "PASCAL", "PASCALS"):
-        raise SourceUnreadable(
-            f"StationXML's response of {channel_id} is from {units or 'nothing'}; expected PA"
-        )
+    units = (
+        tuple((one or "nothing").upper() for one in (overall.input_units, overall.output_units))
+        if overall
+        else ()
+    )
+    if not units or units[0] not in _PASCAL or units[1] not in _COUNTS:
+        said = f"from {units[0]} to {units[1]}" if units else "of nothing"
+        raise SourceUnreadable(f"StationXML's response of {channel_id} is {said}; expected from PA to COUNTS")
     if response.response_stages:
         with np.errstate(all="ignore"):
             counts = np.abs(response.get_evalresp_response_for_frequencies(frequencies_hz, output="DEF"))

@@ -71,6 +71,8 @@ def test_deployments_go_by_their_dates(tmp_path: Path) -> None:
         ("start,end,sensitivity_db\n2018-01-01,2017-01-01,-160\n", "before it starts"),
         ("start,end,sensitivity_db\nsoon,,-160\n", "soon"),
         ("start,end,sensitivity_db\n2018-01-01,,\n", "neither"),
+        ("start,end,sensitivity_db\n2018-01-01,,nan\n", "no number"),
+        ("start,end,sensitivity_db,volts_per_count\n2018-01-01,,-169,nan\n", "no positive number"),
         ("start,end,sensitivity_db\n", "no rows"),
     ],
 )
@@ -145,8 +147,16 @@ def test_stationxml_with_a_filter(tmp_path: Path) -> None:
     assert gain_db[0] == gain_db[1]
 
 
+def test_stationxml_that_ends_in_volts_is_no_calibration_of_counts(tmp_path: Path) -> None:
+    """A hydrophone's own response without its recorder's: levels would be wrong by what a count is in volts."""
+    response = Response(instrument_sensitivity=InstrumentSensitivity(0.002, 1, "PA", "V"))
+    made = calibration(stationxml=station_xml(tmp_path / "s.xml", response))
+    with pytest.raises(SourceUnreadable, match="is from PA to V; expected from PA to COUNTS"):
+        made.gain_db(CHANNEL, JANUARY_NS, HZ)
+
+
 def test_stationxml_of_no_pressure(tmp_path: Path) -> None:
     response = Response(instrument_sensitivity=InstrumentSensitivity(500.0, 1, "M/S", "COUNTS"))
     made = calibration(stationxml=station_xml(tmp_path / "s.xml", response))
-    with pytest.raises(SourceUnreadable, match="is from M/S; expected PA"):
+    with pytest.raises(SourceUnreadable, match="is from M/S to COUNTS; expected from PA"):
         made.gain_db(CHANNEL, JANUARY_NS, HZ)
