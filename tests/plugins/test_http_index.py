@@ -475,7 +475,7 @@ class TestDownload:
             yield
             paused_s.append(time.monotonic() - began_s)
 
-        answers: list[tuple[int, dict[str, str]]] = [(503, {"Retry_After": "1"}), (500, {}), (200, {})]
+        answers: list[tuple[int, dict[str, Any]]] = [(503, {"Retry_After": "1"}), (500, {}), (200, {})]
 
         def answer(request: Handler) -> None:
             status, headers = answers.pop(0)
@@ -537,7 +537,10 @@ class TestDownload:
 
     def test_times_that_no_calendar_has_are_none(self, make: Make, quick: None) -> None:
         never = "Fri, 31 Dec 9999 23:59:59 -0100"
-        answers = [(503, {"Retry_After": never}), (200, {"Last_Modified": never})]
+        answers: list[tuple[int, dict[str, Any]]] = [
+            (503, {"Retry_After": never}),
+            (200, {"Last_Modified": never}),
+        ]
 
         def answer(request: Handler) -> None:
             status, headers = answers.pop(0)
