@@ -20,6 +20,7 @@ from ingest.job import Job
 from ingest.manifest_parts import as_text
 from ingest.markers import object_key
 from ingest.stores.base import Checksum, ObjectInfo, Store
+from ingest.stores.local import is_object
 from ingest.verify import listed
 
 READERS = 8
@@ -136,9 +137,14 @@ def _problem(
     if has_backup:
         if copies.facts.get("source_sha256") != row["sha256"] or row["stored_bytes"] != item.size_bytes:
             return "what is stored is not what was on the card"
-        problem, md5 = _problem_with_backup(copies.facts.get("backup", ""), row["sha256"])
+        backup = _path_of(copies.facts.get("backup", ""))
+        problem, md5 = _problem_with_backup(backup, row["sha256"])
         if problem:
             return problem
+        if is_object(backup, store, copies.key):
+            return (
+                f"its backup copy {str(backup)!r} is the stored object itself: give --backup another folder"
+            )
     info = listing.get(copies.key)
     if info is not None and not read_back and _vouches(store, row, info, md5):
         return ""
@@ -164,18 +170,22 @@ def _problem_read_back(store: Store, row: Mapping[str, Any], key: str) -> str:
     return "" if found == (row["sha256"], row["stored_bytes"]) else f"the object {key!r} has other bytes"
 
 
-def _problem_with_backup(shown: str, sha256: str) -> tuple[str, str]:
+def _path_of(shown: str) -> Path:
+    """Where the backup copy lies that the manifest names so."""
+    return Path(shown) if Path(shown).exists() else Path(raw_of(shown))
+
+
+def _problem_with_backup(path: Path, sha256: str) -> tuple[str, str]:
     """What is wrong with a backup copy ("" where nothing is), and its MD5."""
-    path = Path(shown) if Path(shown).exists() else Path(raw_of(shown))
     found, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     try:
         for piece in pieces_of(path):
             found.update(piece)
             md5.update(piece)
     except OSError as error:
-        return f"the backup copy {shown!r} cannot be read: {error.strerror}", ""
+        return f"the backup copy {str(path)!r} cannot be read: {error.strerror}", ""
     return (
-        "" if found.hexdigest() == sha256 else f"the backup copy {shown!r} has other bytes",
+        "" if found.hexdigest() == sha256 else f"the backup copy {str(path)!r} has other bytes",
         md5.hexdigest(),
     )
 

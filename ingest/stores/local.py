@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from ingest.config import local_folder
 from ingest.digests import hashed
 from ingest.errors import (
     BucketMissing,
@@ -30,6 +31,15 @@ from ingest.stores.vendor_errors import Place, from_os
 
 PIECE_BYTES = 8 << 20
 READ_BYTES = 1 << 20
+
+
+def is_object(path: Path, store: Store, key: str) -> bool:
+    """Whether a file of this machine is the object itself, and so no second copy of it."""
+    folder = local_folder(store.url)
+    try:
+        return folder is not None and path.samefile(folder / key)
+    except OSError:  # one of them is not there, or cannot be looked at, which whoever reads it says
+        return False
 
 
 class LocalStore(Store):

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ingest.config import local_folder
 from ingest.conversions import CONVERSIONS
 from ingest.digests import hashed, hashed_on_disk
 from ingest.errors import ItemError, ObjectMissing, SourceUnreadable
 from ingest.items import FileItem
 from ingest.ssh.remote_files import RemoteFiles
 from ingest.stores.base import ObjectInfo, Store
+from ingest.stores.local import is_object
 from ingest.tags.evidence import Offload, Row
 
 S = 1_000_000_000
@@ -99,7 +99,8 @@ class Prover:
         backup = Path(row.backup)
         backup_state = _backup_proves(row, backup)
         stored = self._object_proves(row, offload.bucket)
-        _are_two(backup, offload.bucket, row)
+        if is_object(backup, offload.bucket, row.key):
+            raise _No(f"its backup copy {backup} is the stored object itself: there is no second copy")
         if self._files.sha256(file.path) != row.source_sha256:
             raise _No("its content on the tag is not what was stored: it was written to since")
         return Proof(
@@ -212,16 +213,6 @@ def _state(path: Path) -> tuple[int, ...]:
     if not stat.S_ISREG(info.st_mode):
         raise _No(f"its backup copy {path} is no regular file")
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
-
-
-def _are_two(backup: Path, bucket: Store, row: Row) -> None:
-    """Refuse a backup copy that is the object itself, where the destination is a folder."""
-    folder = local_folder(bucket.url)
-    if folder is None:
-        return
-    stored = folder / row.key
-    if stored.exists() and stored.samefile(backup):
-        raise _No(f"its backup copy {backup} is the stored object itself: there is no second copy")
 
 
 def _touched(now: ObjectInfo, before: ObjectInfo | None) -> bool:

@@ -211,3 +211,14 @@ def test_files_that_nobody_wanted_keep_the_card(
 
     assert (done.code, done.card["safe"], done.card["files"]) == (3, False, 1)
     assert done.card["reasons"] == ["2 excluded were left out"]
+
+
+def test_a_backup_copy_that_is_the_object_itself_is_no_second_copy(
+    card: Path, redis_url: str, stored: Path
+) -> None:
+    (stored / "raw").mkdir()
+    done = offload(card, "--to", stored, "--backup", stored / "raw")
+
+    assert (done.code, done.card["safe"]) == (3, False)
+    assert len(done.card["reasons"]) == 3
+    assert all("is the stored object itself" in reason for reason in done.card["reasons"])
