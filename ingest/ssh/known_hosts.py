@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
-from paramiko.hostkeys import HostKeyEntry
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
 from ingest.errors import SourceRefused
 
 FILE_NAME = "known_hosts"
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 
 class KnownHosts:
@@ -30,8 +32,8 @@ class KnownHosts:
         return [entry.key for entry in self._read() if name in entry.hostnames]
 
     def name_of(self, key: paramiko.PKey) -> str | None:
-        """The device that has shown this key before, or None."""
-        return next((entry.hostnames[0] for entry in self._read() if entry.key == key), None)
+        """The device that was the last to show this key, or None. Several have it where one was renamed, or copied."""
+        return next((entry.hostnames[0] for entry in reversed(self._read()) if entry.key == key), None)
 
     def ensure(self, name: str, key: paramiko.PKey) -> None:
         """Refuse a key that is not the one that the device has shown before. A first one passes.
@@ -52,18 +54,22 @@ class KnownHosts:
         """Remember a device's first key. May be repeated.
 
         Raises:
-            SourceRefused: it has shown another before.
+            SourceRefused: it has shown another before, or this is no name.
         """
         with self._locked():
             self.ensure(name, key)
             if not self.keys(name):
-                self._write([*self._read(), HostKeyEntry([name], key)])
+                self._write([*self._read(), _entry_of(name, key)])
 
     def replace(self, name: str, key: paramiko.PKey) -> None:
-        """Take this key for the device's from now on, whatever it was before."""
+        """Take this key for the device's from now on, whatever it was before.
+
+        Raises:
+            SourceRefused: this is no name.
+        """
         with self._locked():
             others = [entry for entry in self._read() if name not in entry.hostnames]
-            self._write([*others, HostKeyEntry([name], key)])
+            self._write([*others, _entry_of(name, key)])
 
     def _read(self) -> list[HostKeyEntry]:
         try:
@@ -79,7 +85,7 @@ class KnownHosts:
     def _entry(self, line: str, number: int) -> HostKeyEntry:
         try:
             entry = HostKeyEntry.from_line(line, number)
-        except (paramiko.SSHException, ValueError):
+        except (paramiko.SSHException, InvalidHostKey, ValueError):
             entry = None
         if entry is None or not entry.hostnames:
             raise SourceRefused(f"line {number} of {self.path} is no host key", hint="remove the line")
@@ -99,3 +105,14 @@ class KnownHosts:
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _entry_of(name: str, key: paramiko.PKey) -> HostKeyEntry:
+    """A line of the file. A device says its name itself: a comma, a blank or a line break in it would make more of it.
+
+    Raises:
+        SourceRefused: it is no name.
+    """
+    if not _NAME.fullmatch(name):
+        raise SourceRefused(f"{name!r} is no name that a device may have")
+    return HostKeyEntry([name], key)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import paramiko
 import pytest
 
 from ingest.errors import SourceRefused
-from ingest.ssh.connection import Address
+from ingest.ssh.connection import Address, connect
 from ingest.ssh.known_hosts import KnownHosts
+from tests.ssh_servers import TAG, SimulatedTag, simulated_tag
 
 
 def test_a_first_key_is_recorded_and_another_refused_until_it_is_accepted(known_hosts: KnownHosts) -> None:
@@ -38,7 +40,22 @@ def test_several_may_record_at_once(known_hosts: KnownHosts) -> None:
     assert {name: known_hosts.keys(name) for name in keys} == {name: [key] for name, key in keys.items()}
 
 
-@pytest.mark.parametrize("line", ["nonsense", "wt-a ssh-ed25519 !!!", "wt-a ssh-new AAAA"])
+@pytest.mark.parametrize("name", [f"x,{TAG}", f"x ssh-ed25519 AAAA\n{TAG}", "my server", "#tag", ""])
+def test_no_name_adds_a_key_to_another_device(
+    name: str, tag: SimulatedTag, tmp_path: Path, known_hosts: KnownHosts
+) -> None:
+    tag.connect(known_hosts)
+    with simulated_tag(tmp_path / "other", name) as other:
+        other.take_login_of(tag)
+        with pytest.raises(SourceRefused):
+            connect(None, [other.address], other.login(), known_hosts)
+        other.name = TAG
+        with pytest.raises(SourceRefused, match="has changed"):
+            other.connect(known_hosts)
+    tag.connect(known_hosts)
+
+
+@pytest.mark.parametrize("line", ["nonsense", "wt-a ssh-ed25519 !!!", "wt-a ssh-ed25519 AAAAB", "wt-a ssh-new AAAA"])
 def test_a_damaged_file_is_no_reason_to_trust_anybody(known_hosts: KnownHosts, line: str) -> None:
     known_hosts.path.parent.mkdir()
     known_hosts.path.write_text(f"# made by hand\n\n{line}\n")
