@@ -53,6 +53,7 @@ class SimulatedTag:
     removed: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
+    host: str = "127.0.0.1"
     port: int = 0
     _server: Any = None
     _open: set[Any] = field(default_factory=set)
@@ -71,7 +72,7 @@ class SimulatedTag:
     @property
     def address(self) -> Address:
         """Where it answers."""
-        return Address("127.0.0.1", self.port)
+        return Address(self.host, self.port)
 
     def start(self) -> None:
         """Come (back); at the same port as before."""
@@ -92,7 +93,7 @@ class SimulatedTag:
         public = asyncssh.read_private_key(self.user_key).export_public_key()
         return await asyncssh.create_server(
             lambda: _Login(self),
-            "127.0.0.1",
+            self.host,
             self.port,
             server_host_keys=[self.host_key],
             authorized_client_keys=asyncssh.import_authorized_keys(public.decode()),
@@ -205,10 +206,10 @@ class _Files(asyncssh.SFTPServer):
 
 
 @contextmanager
-def simulated_tag(folder: Path, name: str = TAG) -> Iterator[SimulatedTag]:
+def simulated_tag(folder: Path, name: str = TAG, host: str = "127.0.0.1") -> Iterator[SimulatedTag]:
     """A tag that answers."""
     with Loop() as loop:
-        tag = SimulatedTag(loop, folder, name)
+        tag = SimulatedTag(loop, folder, name, host=host)
         tag.start()
         try:
             yield tag

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from ingest.cli.options import load_settings
+from ingest.cli.output import note
 from ingest.config import Settings
 from ingest.ssh.connection import PORT
 from ingest.ssh.tag import USER
-from ingest.tags.discovery import Scan, networks_of
+from ingest.tags.discovery import Found, Scan, networks_of, not_let_in, resolved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -57,3 +58,16 @@ def scan_of(
         os.environ["INGEST_TAG_PASSWORD"] = click.prompt("Password of the tags", hide_input=True, err=True)
     key = key_file.absolute() if key_file is not None else None
     return Scan(networks_of(networks), port, user, key), load_settings()
+
+
+def addressed(names: Sequence[str], scan: Scan, settings: Settings) -> dict[str, str]:
+    """The addresses of the tags that are named, or of all; it says which servers may be further tags.
+
+    Raises:
+        ConfigError: as :func:`ingest.tags.discovery.resolved`.
+    """
+    unknown: list[Found] = []
+    found = resolved(names, scan, settings, unknown)
+    if not names and (hint := not_let_in(unknown)):
+        note(hint)
+    return found

@@ -10,12 +10,11 @@ import click
 
 from ingest import offloads
 from ingest.cli.output import emit_json, human_bytes, note, plural, printable
-from ingest.cli.tag_args import scan_of, tag_options
+from ingest.cli.tag_args import addressed, scan_of, tag_options
 from ingest.config import Settings
 from ingest.errors import ConfigError
 from ingest.ssh.tag import ROOT, Tag, open_tag
 from ingest.tags.clean import Cleaning, Erased
-from ingest.tags.discovery import resolved
 from ingest.tags.proof import Left, Proof
 
 
@@ -57,7 +56,7 @@ def command(
         raise ConfigError("name the tags to clean, or give --all", hint="`ingest tags list` shows them")
     scan, settings = scan_of(networks, port, user, key_file, ask_password=ask_password)
     left = 0
-    for name, address in resolved(tags, scan, settings).items():
+    for name, address in addressed(tags, scan, settings).items():
         tag = open_tag(name, address, settings, user=scan.user, key_file=scan.key_file, root=root_dir)
         try:
             left += _clean(tag, settings, dry_run=dry_run, as_json=as_json, yes=yes)

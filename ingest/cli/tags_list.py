@@ -9,7 +9,7 @@ import click
 
 from ingest.cli.output import emit_json, human_bytes, note, plural, table
 from ingest.cli.tag_args import scan_of, tag_options
-from ingest.tags.discovery import Found, find_tags
+from ingest.tags.discovery import Found, find_tags, not_let_in
 
 
 @click.command("list")
@@ -30,7 +30,8 @@ def command(
       ingest tags list --network 192.168.50.0/24 --json
     """
     scan, settings = scan_of(networks, port, user, key_file, ask_password=ask_password)
-    found = find_tags(scan, settings)
+    unknown: list[Found] = []
+    found = find_tags(scan, settings, unknown=unknown)
     if as_json:
         for one in found:
             emit_json(
@@ -49,6 +50,8 @@ def command(
         headers = ("TAG", "ADDRESS", "FREE", "FILES", "SIZE", "FIRMWARE", "CAPTURE", "TROUBLE")
         table(headers, [_row(one) for one in found], right=("FREE", "FILES", "SIZE"))
     note(f"{plural(len(found), 'tag')} on {', '.join(map(str, scan.networks))}")
+    if hint := not_let_in(unknown):
+        note(hint)
 
 
 def _row(one: Found) -> tuple[object, ...]:

@@ -12,14 +12,14 @@ from ingest import offloads
 from ingest.cli.creating import offload, show_plan
 from ingest.cli.options import offload_options
 from ingest.cli.output import note
-from ingest.cli.tag_args import scan_of, tag_options
+from ingest.cli.tag_args import addressed, scan_of, tag_options
 from ingest.config import JobConfig, Settings
 from ingest.config.load import destination_url, set_value
 from ingest.creation import check
 from ingest.errors import ConfigError
 from ingest.job import Job
 from ingest.ssh.tag import open_tag
-from ingest.tags.discovery import Scan, resolved
+from ingest.tags.discovery import Scan
 
 AS_IT_IS_KEY = "raw/{ingest_date}/{device}/{path}"
 
@@ -70,7 +70,7 @@ def command(
     if bool(tags) == all_tags:
         raise ConfigError("name the tags to offload, or give --all", hint="`ingest tags list` shows them")
     scan, settings = scan_of(networks, port, user, key_file, ask_password=ask_password)
-    named = resolved(tags, scan, settings)
+    named = addressed(tags, scan, settings)
     config = config_of(named, scan, to, backup=backup, convert=not no_convert)
     for assignment in sets:
         set_value(config, assignment)

@@ -176,29 +176,29 @@ def connect(
     """Connect to the first address that answers.
 
     The device's host key must be the one that it showed before; a first one is recorded when the device has told its
-    name. Where the name is not known (None), a key that is known tells whom to expect.
+    name. Where no name is given, whatever it says is taken; a key that is known names it where it lets nobody in.
 
     Raises:
         SourceAway: none of the addresses answers.
         SourceRefused: the key is another than before, the login is refused, or another device answers.
     """
-    shown = name or str(addresses[0])
     guard = _Guard(name, known_hosts)
     try:
-        return _connected(shown, addresses, login, guard, known_hosts, check)
+        return _connected(name, addresses, login, guard, known_hosts, check)
     except SourceRefused as error:
         error.name = guard.expected
         raise
 
 
 def _connected(
-    shown: str,
+    name: str | None,
     addresses: Sequence[Address],
     login: Login,
     guard: _Guard,
     known_hosts: KnownHosts,
     check: Callable[[], None],
 ) -> Connection:
+    shown = name or str(addresses[0])
     with reaching(shown):
         client = paramiko.SSHClient()
         client.set_log_channel(WIRE_LOG)
@@ -219,7 +219,7 @@ def _connected(
             )
             connection = Connection(shown, client, check)
             connection.transport.set_keepalive(ALIVE_EVERY_S)
-            guard.expected = connection.name = _checked_name(connection, guard.expected)
+            guard.expected = connection.name = _checked_name(connection, name)
             known_hosts.record(connection.name, connection.host_key)
         except paramiko.AuthenticationException:
             client.close()

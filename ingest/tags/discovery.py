@@ -31,6 +31,7 @@ MOST_ADDRESSES = 1 << 16
 AT_ONCE = 256
 ANSWER_WITHIN_S = 1.0
 LOGINS_AT_ONCE = 16
+MOST_SHOWN = 3
 BANNER = b"SSH-"
 
 
@@ -51,7 +52,7 @@ class Found:
     """What answered at an address.
 
     Attributes:
-        name: the tag's; None where it did not let us in.
+        name: the tag's; None where it did not let us in, and may be something else.
         trouble: why nothing is known of it, or of its files.
         free_bytes, files, size_bytes, firmware, capture: what it says of itself; None for what it does not.
     """
@@ -136,23 +137,29 @@ async def _answers(address: Address) -> bool:
             await writer.wait_closed()
 
 
-def find_tags(scan: Scan, settings: Settings, *, look_inside: bool = True) -> list[Found]:
+def find_tags(
+    scan: Scan, settings: Settings, *, look_inside: bool = True, unknown: list[Found] | None = None
+) -> list[Found]:
     """The tags on some networks, in the order of their names.
 
-    An SSH server whose name is that of no tag is left out. One that does not let us in is left out too, unless its host
-    key is a tag's.
+    A tag that answers at several addresses is there once; what calls itself like it, and has another host key, is there
+    too, with that trouble. An SSH server whose name is that of no tag is left out.
 
     Args:
         look_inside: also count the files, and ask for what the tag says of itself.
+        unknown: gets the servers that do not let us in, and so may be tags, unless their host key says that they are.
     """
     addresses = ssh_servers(scan.networks, scan.port)
     with ThreadPoolExecutor(LOGINS_AT_ONCE, "tags") as executor:
-        found = list(executor.map(lambda address: _look(address, scan, settings, look_inside), addresses))
-    tags: dict[str, Found] = {}
+        looked = executor.map(lambda address: _look(address, scan, settings, look_inside), addresses)
+        found = [one for one in looked if one is not None]
+    if unknown is not None:
+        unknown += [one for one in found if one.name is None]
+    tags: dict[tuple[str, str], Found] = {}
     for one in found:
-        if one is not None:
-            tags.setdefault(one.name or str(one.address), one)
-    return [tags[name] for name in sorted(tags)]
+        if one.name is not None:
+            tags.setdefault((one.name, one.trouble and str(one.address)), one)
+    return [tags[place] for place in sorted(tags)]
 
 
 def _look(address: Address, scan: Scan, settings: Settings, look_inside: bool) -> Found | None:
@@ -160,9 +167,10 @@ def _look(address: Address, scan: Scan, settings: Settings, look_inside: bool) -
     try:
         connection = connect(None, [address], login, known_hosts)
     except SourceRefused as error:
-        return Found(address, error.name, error.what) if error.name else None
-    except SourceAway:
-        return None
+        is_tag = error.name is not None and re.fullmatch(scan.pattern, error.name)
+        return Found(address, error.name if is_tag else None, error.what)
+    except SourceAway as error:
+        return Found(address, None, error.what)
     connection.close()
     if not re.fullmatch(scan.pattern, connection.name):
         return None
@@ -197,33 +205,58 @@ def _capture(tag: Tag) -> str | None:
     return None
 
 
-def resolved(names: Sequence[str], scan: Scan, settings: Settings) -> dict[str, str]:
+def resolved(
+    names: Sequence[str], scan: Scan, settings: Settings, unknown: list[Found] | None = None
+) -> dict[str, str]:
     """The addresses of tags: those given as ``NAME=ADDRESS``, others looked for. No names: all that are found.
 
+    Args:
+        unknown: as in :func:`find_tags`.
+
     Raises:
-        ConfigError: a tag is not found, or none is.
+        ConfigError: a tag is not found, or none is; or of all one lets us not in.
     """
     given = dict(_split(name) for name in names)
     wanted = [name for name, address in given.items() if not address]
     if names and not wanted:
         return given
-    found = {one.name: str(one.address) for one in find_tags(scan, settings, look_inside=False) if one.name}
+    unknown = [] if unknown is None else unknown
+    tags = find_tags(scan, settings, look_inside=False, unknown=unknown)
+    found = {
+        one.name: str(one.address) for one in reversed(tags) if one.name
+    }  # one without trouble comes first
+    where, hint = ", ".join(map(str, scan.networks)), not_let_in(unknown) or _NOT_FOUND
     if not names:
         if not found:
-            raise ConfigError(f"no tag answers on {', '.join(map(str, scan.networks))}", hint=_NOT_FOUND)
+            raise ConfigError(f"no tag answers on {where}", hint=hint)
+        for one in tags:
+            if one.trouble:
+                raise ConfigError(f"{one.name} at {one.address}: {one.trouble}", hint=_NOT_ALL)
         return found
     for name in wanted:
         if name not in found:
-            raise ConfigError(
-                f"{name} does not answer on {', '.join(map(str, scan.networks))}", hint=_NOT_FOUND
-            )
+            raise ConfigError(f"{name} does not answer on {where}", hint=hint)
         given[name] = found[name]
     return given
+
+
+def not_let_in(unknown: Sequence[Found]) -> str:
+    """What to do about SSH servers that may be tags; "" where there are none."""
+    if not unknown:
+        return ""
+    count = "an SSH server answers" if len(unknown) == 1 else f"{len(unknown)} SSH servers answer"
+    first = "; ".join(one.trouble for one in unknown[:MOST_SHOWN])
+    more = " …" if len(unknown) > MOST_SHOWN else ""
+    return (
+        f"{count} without letting us in ({first}{more}); if it is a tag, give `--user` and `--key-file`, or "
+        "`--ask-password`"
+    )
 
 
 _NOT_FOUND = (
     "is it on, charged, and in this network? `--network` says where to look; NAME=ADDRESS says where it is"
 )
+_NOT_ALL = "see to it (`ingest tags list` shows all), or name the tags to take instead of --all"
 
 
 def _split(text: str) -> tuple[str, str]:
