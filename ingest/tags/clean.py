@@ -36,6 +36,7 @@ class Cleaning:
         self._tag = tag
         self._settings = settings
         self._prover: Prover | None = None
+        self._service: str | None = None
 
     def findings(self) -> Iterator[Proof | Left]:
         """For each file on the tag, as it is listed now, the proof that it may be erased, or why it stays.
@@ -49,34 +50,35 @@ class Cleaning:
             StoreError: a destination is out of reach.
         """
         found = offloads_of(self._tag.name, self._tag.files.root, self._settings)
-        self._ensure_silent(found)
+        self._service = _service_of(found)
+        self._ensure_silent()
         self._prover = Prover(self._tag.files, found, self._settings.scratch)
         for file in [*self._tag.files.list()]:
             yield self._prover.proof(file)
 
-    def _ensure_silent(self, found: list[Offload]) -> None:
-        """Refuse a tag that still records: what it writes to is not stored."""
-        service = next((one.capture_service for one in found if not one.trouble), "")
-        if service is None:
+    def _ensure_silent(self) -> None:
+        """Refuse a tag that records: what it writes to is not stored, also where it has a file open that is erased."""
+        if self._service is None:
             return
-        service = service or CAPTURE_SERVICE
-        state = self._tag.capture_state(service)
+        state = self._tag.capture_state(self._service)
         if state in RECORDS:
             raise SourceUnreadable(
-                f"the capture service {service!r} of {self._tag.name} is {state}: it may write to any file",
-                hint=f"offload the tag again, or log in and run `sudo systemctl stop {service}`",
+                f"the capture service {self._service!r} of {self._tag.name} is {state}: it may write to any file",
+                hint=f"offload the tag again, or log in and run `sudo systemctl stop {self._service}`",
             )
 
     def erase(self, proof: Proof) -> Erased | Left:
         """Look once more, and erase exactly this file. It is logged before and after.
 
         Raises:
+            SourceUnreadable: the tag records again, as after a restart, or does not say whether it does.
             SourceAway, StoreError: the tag, or the destination, is out of reach. The file may be gone or not, where
                 the log says ``erasing`` last.
         """
         assert self._prover is not None
         if reason := self._prover.unchanged(proof):
             return Left(proof.file, reason)
+        self._ensure_silent()
         self._log("erasing", proof)
         try:
             self._tag.files.remove(proof.file.path)
@@ -108,3 +110,9 @@ class Cleaning:
             "backup": str(proof.backup),
         }
         offloads.log_cleaned(self._settings, record)
+
+
+def _service_of(found: list[Offload]) -> str | None:
+    """What records on a tag, by its last offload; None where nothing does."""
+    service = next((one.capture_service for one in found if not one.trouble), "")
+    return CAPTURE_SERVICE if service == "" else service

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from ingest.cli import main
 from ingest.config import Settings
 from ingest.conversions import encode_gzip
-from ingest.errors import SourceAway
+from ingest.errors import SourceAway, SourceUnreadable
 from ingest.items import FileItem
 from ingest.raw_audio import RawFormat, encode_flac
 from ingest.ssh.tag import open_tag
@@ -453,6 +453,16 @@ def test_a_file_stays_where_after_its_proof(case: str, world: World) -> None:
 
     assert isinstance(done, Left)
     assert reason.lower() in done.reason.lower()
+    assert world.tag.removed == []
+
+
+def test_a_tag_that_records_again_meanwhile_keeps_its_files(world: World) -> None:
+    made, proof = cleaning(world)
+    world.tag.service_state = "active"
+
+    with pytest.raises(SourceUnreadable, match="it may write to any file"):
+        made.erase(proof)
+
     assert world.tag.removed == []
 
 
