@@ -194,11 +194,15 @@ class BackupFolder:
                 while not _lock(descriptor):
                     self._interrupt()
                     time.sleep(LOCK_POLL_S)
-                if _is_at(
-                    descriptor, wanted.part
-                ):  # whoever had it may have given it its name, or removed it
-                    yield part
-                    return
+                if not _is_at(descriptor, wanted.part):  # whoever had it gave it its name, or removed it
+                    continue
+                if (
+                    os.fstat(descriptor).st_nlink > 1
+                ):  # and died before it removed this one: it is a finished copy
+                    wanted.part.unlink()
+                    continue
+                yield part
+                return
 
     def _make_room(self, wanted: _Wanted, part: io.FileIO) -> None:
         missing_bytes = wanted.size_bytes - os.fstat(part.fileno()).st_size

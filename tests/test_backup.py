@@ -208,6 +208,20 @@ def _begin_and_hang(root: Path, begun: multiprocessing.synchronize.Event) -> Non
     BackupFolder(root).keep("a", size_bytes=len(BODY), mtime_ns=None, sha256=SHA256, fetch=fetch)
 
 
+def test_a_copy_that_has_its_name_is_never_written_to(folder: BackupFolder, tmp_path: Path) -> None:
+    kept, moved, other = keep(folder, Served()), tmp_path / "moved", b"other"
+    kept.path.with_name(f".{kept.path.name}{PART_SUFFIX}").hardlink_to(
+        kept.path
+    )  # killed right after it was named
+    kept.path.rename(moved)
+
+    new = keep(folder, Served(other), sha256=hashlib.sha256(other).hexdigest())
+
+    assert moved.read_bytes() == BODY
+    assert new.path.read_bytes() == other
+    assert list(new.path.parent.iterdir()) == [new.path]
+
+
 def test_a_killed_process_leaves_what_the_next_goes_on_from(folder: BackupFolder) -> None:
     context = multiprocessing.get_context("spawn")
     begun = context.Event()
