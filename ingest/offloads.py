@@ -7,10 +7,13 @@ It says which jobs to look at before anything is erased from a device. A record 
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import time
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from ingest.devices import checked_id
 from ingest.errors import ConfigError
 
 FOLDER = "offloads"
+TAIL_BYTES = 4096
 
 
 def path_of(settings: Settings, device: str) -> Path:
@@ -40,7 +44,11 @@ def append(
     created_s: float,
     state: str | None = None,
 ) -> None:
-    """Add a record, see the module, of a device's offload; on the disk when this returns."""
+    """Add a record, see the module, of a device's offload; on the disk when this returns.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     record = {
         "job_id": job_id,
         "device": device,
@@ -53,7 +61,11 @@ def append(
 
 
 def log_cleaned(settings: Settings, record: Mapping[str, Any]) -> None:
-    """Add to the log of what was erased from the device that ``record`` names; on the disk when this returns."""
+    """Add to the log of what was erased from the device that ``record`` names; on the disk when this returns.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     _add(cleaned_path(settings, record["device"]), record)
 
 
@@ -67,14 +79,43 @@ def cleaned_path(settings: Settings, device: str) -> Path:
 
 
 def _add(path: Path, record: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    line = json.dumps(record).encode() + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, line)  # in one piece, so that two processes do not mix theirs
-        os.fsync(descriptor)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _append(path, json.dumps(record).encode() + b"\n")
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}", hint="make room there, or make it writable"
+        ) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with FileIO(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end = _end_of_lines(file)
+        file.truncate(end)
+        file.seek(end)
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
     finally:
-        os.close(descriptor)
+        os.close(folder)
+
+
+def _end_of_lines(file: FileIO) -> int:
+    """Where the last whole line ends. What is after it a power cut or a full disk left, and nobody was told of it."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - TAIL_BYTES)
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
 
 
 def read(settings: Settings, device: str) -> list[dict[str, Any]]:
