@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 BATCHES_AT_ONCE = 250
 TILE_BATCHES_AT_ONCE = 5000  # these are arithmetic, and cost next to nothing
 FIRST_BATCH_ITEMS = 32
+_TELL_APART = "make destination.key tell them apart, for example with {path}"
 
 
 class Feeder:
@@ -132,7 +133,11 @@ class Feeder:
             begun = begun or (first is not None and item.path == first.path)
             twin = self._seen_before(item, seen)
             if begun:
-                yield replace(item, flaw=f"another item has the key {twin!r} too") if twin else item
+                yield (
+                    replace(item, flaw=f"another item has the key {twin!r} too; {_TELL_APART}")
+                    if twin
+                    else item
+                )
         if first is not None and not begun:
             raise SourceUnreadable(f"the source changed while it was listed: {first.path} is gone")
 

@@ -31,6 +31,7 @@ PIECE_BYTES = 4 << 20
 FOLDERS_HELD = 32
 """Of so many folders the epoch names are held: neighbours lie in one."""
 NS_IN_MS = 1_000_000
+NO_DEVICE = "it lies in no device's folder: move it into one"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -142,10 +143,11 @@ class Card(Folder):
         )
 
     def paths(self, after: str | None = None) -> Iterator[FileItem]:
-        """See `folder`. Where the folders name the devices, a file beside them is listed, so that it fails."""
+        """See `folder`. Where the folders name the devices, a file in none of them is listed, so that it fails."""
         for item in super().paths(after):
-            has_none = self.params.device is None and "/" not in item.path
-            yield replace(item, flaw="it lies in no device's folder") if has_none else item
+            device, slash, _ = item.path.partition("/")
+            has_none = self.params.device is None and (not slash or device.startswith("."))
+            yield replace(item, flaw=NO_DEVICE) if has_none else item
 
     def fields(self, item: Item) -> Mapping[str, str | int]:
         """See :attr:`key_fields`. The folder of a file is listed for its epoch name.

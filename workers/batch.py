@@ -223,7 +223,7 @@ class _Run:
     def _open_and_send(self, hand: _InHand) -> None:
         item, processors = hand.item, self._kit.processors
         if isinstance(item, FileItem) and item.flaw:
-            raise KeyConflict(item.flaw, hint="make destination.key tell them apart, for example with {path}")
+            raise KeyConflict(item.flaw)
         with self._processors_have(hand):
             hand.source = processors.path.path(item)
             opened = processors.path.open(hand.source)

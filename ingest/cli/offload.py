@@ -23,6 +23,7 @@ from ingest.devices import refuse_unknown
 from ingest.errors import ConfigError
 from ingest.job import Job
 from ingest.ledger import State
+from ingest.system_names import hidden_kind
 
 NOT_SAFE = 3
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9 ._-]")
@@ -159,9 +160,7 @@ def _record(job: Job, devices: Sequence[str], backup: Path | None, settings: Set
 
 def _device_folders(path: Path) -> Iterator[str]:
     try:
-        yield from (
-            entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-        )
+        yield from (entry.name for entry in path.iterdir() if entry.is_dir() and not hidden_kind(entry.name))
     except OSError as error:
         raise ConfigError(f"the folder {path} cannot be listed: {error.strerror}") from None
 

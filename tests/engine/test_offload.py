@@ -129,6 +129,9 @@ def test_a_folder_of_devices(tmp_path: Path, card: Path, redis_url: str, stored:
     card.rename(both / DEVICE)
     (both / "wt-a1b2c3").mkdir()
     (both / "wt-a1b2c3" / "x.csv").write_text("x")
+    for name in ("System Volume Information", "lost+found", ".Trashes"):
+        (both / name).mkdir()
+        (both / name / "x").write_text("of the system's")
 
     done = offload(both, "--to", stored, "--backup", backup, device=None)
 
@@ -136,6 +139,12 @@ def test_a_folder_of_devices(tmp_path: Path, card: Path, redis_url: str, stored:
     assert (done.code, done.card["safe"]) == (0, True)
     assert data_below(stored).keys() == names
     assert {name.split("/", 1)[1] for name in files_below(backup)} == names
+    (both / ".mg-9").mkdir()
+    (both / ".mg-9" / "x").write_text("x")
+    kept = offload(both, "--to", stored, "--backup", backup, device=None)
+    assert (kept.code, kept.card["safe"]) == (3, False)
+    assert kept.card["reasons"] == [".mg-9/x: has no copy: it failed, or is new on the card"]
+    assert "it lies in no device's folder: move it into one" in run("failures", "-j", kept.job_id).stdout
     (both / "mg-9").mkdir()
     refused = offload(both, "--to", stored, device=None)
     assert refused.code == 2

@@ -63,7 +63,10 @@ class TestListing:
         processor = card(root, device=None)
 
         flaws = {item.path: item.flaw for item in processor.paths()}
-        assert flaws == {"DCIM/100/IMG_1.JPG": "", "astray.txt": "it lies in no device's folder"}
+        assert flaws == {
+            "DCIM/100/IMG_1.JPG": "",
+            "astray.txt": "it lies in no device's folder: move it into one",
+        }
         assert processor.fields(FileItem("wt-a1/x"))["device"] == "wt-a1"
         with pytest.raises(KeyInvalid, match="no device's folder"):
             processor.fields(FileItem("astray.txt"))

@@ -55,7 +55,9 @@ def test_no_name_adds_a_key_to_another_device(
     tag.connect(known_hosts)
 
 
-@pytest.mark.parametrize("line", ["nonsense", "wt-a ssh-ed25519 !!!", "wt-a ssh-ed25519 AAAAB", "wt-a ssh-new AAAA"])
+@pytest.mark.parametrize(
+    "line", ["nonsense", "wt-a ssh-ed25519 !!!", "wt-a ssh-ed25519 AAAAB", "wt-a ssh-new AAAA"]
+)
 def test_a_damaged_file_is_no_reason_to_trust_anybody(known_hosts: KnownHosts, line: str) -> None:
     known_hosts.path.parent.mkdir()
     known_hosts.path.write_text(f"# made by hand\n\n{line}\n")
