@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from typing import Annotated, BinaryIO, ClassVar
 from pydantic import AfterValidator, Field
 
 from ingest.backup import BackupFolder, Kept
+from ingest.config import local_folder
 from ingest.config.job import ConfigPath
 from ingest.devices import checked_id
 from ingest.digests import hashed
@@ -31,6 +33,10 @@ PIECE_BYTES = 4 << 20
 FOLDERS_HELD = 32
 """Of so many folders the epoch names are held: neighbours lie in one."""
 NS_IN_MS = 1_000_000
+SECOND_CARD = (
+    "is this another card of the device, with the same names? `ingest offload --move-names` (`epoch_names`) tells them "
+    "apart; or give another backup folder"
+)
 NO_DEVICE = "it lies in no device's folder: move it into one"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -107,10 +113,10 @@ class Card(Folder):
         return BackupFolder(folder, self.context.check) if folder is not None else None
 
     def check(self) -> None:
-        """As `folder`; and whether the backup folder is there, has room, and does not lie on the card itself.
+        """As `folder`; and whether the backup folder is there, has room, and no copy is to lie on the card itself.
 
         Raises:
-            ConfigError: it does, is not there, or is full.
+            ConfigError: one is, or the backup folder is not there, or is full.
         """
         super().check()
         key = str((self.context.config.get("destination") or {}).get("key") or "")
@@ -120,6 +126,9 @@ class Card(Folder):
                 place="destination.key",
                 hint="set path_processor.params.epoch_names to true",
             )
+        url = (self.context.config.get("destination") or {}).get("url")
+        if url and (folder := local_folder(url)):
+            self._ensure_elsewhere(folder, "the destination", "destination.url")
         if self._backup is not None:
             if self._backup.root.resolve().is_relative_to(self._real_root):
                 raise ConfigError(
@@ -128,8 +137,23 @@ class Card(Folder):
                     hint="choose a folder on another disk",
                 )
             root = self._backup.root
+            self._ensure_elsewhere(root, "the backup folder", "path_processor.params.backup_dir")
             if not self.context.is_preview or root.exists() or not root.parent.is_dir():
                 self._backup.check()  # which makes it where only it is missing
+
+    def _ensure_elsewhere(self, folder: Path, what: str, place: str) -> None:
+        """Refuse a folder that lies on the card, beside the folder of it that is offloaded.
+
+        A disk that this system itself lives on is no card: what is offloaded from there is a copy of one.
+        """
+        own = ("/", tempfile.gettempdir(), str(Path.home()))
+        card = _disk_of(Path(self._real_root))
+        if card == _disk_of(folder) and card not in {_disk_of(Path(path)) for path in own}:
+            raise ConfigError(
+                f"{what} {folder} lies on the same disk as {self._root}",
+                place=place,
+                hint="choose another disk",
+            )
 
     def _walk(self, left_out: Counter[str]) -> Walk:
         params = self.params
@@ -243,7 +267,12 @@ class Card(Folder):
                 if _has_size(backup.path_of(f"{day}/{name}"), info.st_size):
                     with suppress(KeyConflict):  # that day's card had another file of this name and size
                         return keep(day)
-        return keep(self.context.date)
+        try:
+            return keep(self.context.date)
+        except KeyConflict as error:
+            raise KeyConflict(
+                error.what, hint=error.hint if self.params.epoch_names else SECOND_CARD
+            ) from error
 
     @cached_property
     def _earlier_days(self) -> list[str]:
@@ -358,3 +387,11 @@ def _has_size(path: Path, size_bytes: int) -> bool:
         return path.stat().st_size == size_bytes
     except OSError:
         return False
+
+
+def _disk_of(folder: Path) -> int:
+    """The disk that a folder lies on, or will: of the nearest above it that is there."""
+    for above in (folder, *folder.absolute().parents):
+        with suppress(OSError):
+            return above.stat().st_dev
+    raise AssertionError(f"{folder} lies nowhere")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ingest.items import FileItem
 from ingest.plugins.card import Card, CardParams, Reading, as_utf8
 from ingest.plugins.card_file import CardFile
 from ingest.processors import Params, Source
+from tests.needs import require
 from tests.plugins.making import context
 from tests.plugins.media import jpeg
 
@@ -150,7 +152,7 @@ class TestBackup:
     def test_is_never_overwritten(self, root: Path, backup: Path) -> None:
         there = put(backup / DAY / "cam-07" / "DCIM" / "100" / "IMG_1.JPG", b"BODY")
 
-        with pytest.raises(KeyConflict):
+        with pytest.raises(KeyConflict, match=r"another card of the device, .* --move-names"):
             opened(card(root, backup_dir=backup), FileItem("DCIM/100/IMG_1.JPG"))
         assert there.read_bytes() == b"BODY"
 
@@ -166,6 +168,21 @@ class TestBackup:
     def test_must_lie_outside_the_card(self, root: Path) -> None:
         with pytest.raises(ConfigError, match="lies inside"):
             card(root, backup_dir=root / "DCIM").check()
+
+    def test_must_lie_on_another_disk_than_the_card(self, tmp_path: Path) -> None:
+        disk = Path("/dev/shm")
+        require(disk.is_dir() and disk.stat().st_dev != tmp_path.stat().st_dev, "a disk beside that of /tmp")
+        with TemporaryDirectory(dir=disk) as folder:
+            mounted = Path(folder)
+            put(mounted / "DCIM" / "a.jpg")
+            with pytest.raises(ConfigError, match=r"the backup folder .* lies on the same disk"):
+                card(mounted / "DCIM", backup_dir=mounted / "backup").check()
+            onto = card(mounted / "DCIM", backup_dir=tmp_path / "backup")
+            onto.context.config["destination"] = {"url": f"file://{mounted}/stored"}  # type: ignore[index]
+            with pytest.raises(ConfigError, match=r"the destination .* lies on the same disk"):
+                onto.check()
+            assert [path.name for path in mounted.iterdir()] == ["DCIM"]
+            card(mounted / "DCIM", backup_dir=tmp_path / "backup").check()
 
     def test_that_is_not_there_is_said(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="is not there"):
