@@ -18,7 +18,7 @@ from ingest.config.load import destination_url, set_value
 from ingest.creation import check
 from ingest.errors import ConfigError
 from ingest.job import Job
-from ingest.ssh.tag import open_tag
+from ingest.ssh.tag import CAPTURE_SERVICE, open_tag
 from ingest.tags.discovery import Scan
 
 AS_IT_IS_KEY = "raw/{ingest_date}/{device}/{path}"
@@ -82,6 +82,8 @@ def command(
         _say_end(job, named, settings)
         if restart_capture:
             restart(job, checked, named, scan, settings)
+    elif restart_capture:
+        note("the capture services that were stopped stay so, as not all is stored")
     return code
 
 
@@ -112,17 +114,21 @@ def restart(job: Job, config: JobConfig, tags: dict[str, str], scan: Scan, setti
     Raises:
         SourceAway, SourceUnreadable: one does not start.
     """
-    service = config.path_processor.params.get("capture_service")
+    service = config.path_processor.params.get("capture_service") or CAPTURE_SERVICE
     for name, address in tags.items():
         state = next(
             (one["state"] for one in offloads.read(settings, name) if one["job_id"] == job.job_id), None
         )
         if state in (None, "inactive", "failed", "unknown"):
-            note(f"{name}: its capture service did not run before ({state}), and is left as it is")
+            was = f"was {state}" if state else "was not looked at from here"
+            note(
+                f"{name}: its capture service {was} when this offload began, and is left as it is; if an earlier "
+                f"offload stopped it, log in and run `sudo systemctl start {service}`"
+            )
             continue
         tag = open_tag(name, address, settings, user=scan.user, key_file=scan.key_file)
         try:
-            tag.start_capture(*([service] if service else []))
+            tag.start_capture(service)
         finally:
             tag.close()
         note(f"{name}: its capture service runs again")

@@ -24,7 +24,7 @@ from tests.engine.conftest import Invoke
 from tests.engine.making import MIB, bucket_of, data, last_job, objects, s3_folder, until
 from tests.plugins.tag_folder import sound, write_config, write_info
 from tests.s3_servers import S3Server
-from tests.ssh_servers import PASSWORD, TAG, OpenSsh, SimulatedTag, simulated_tag
+from tests.ssh_servers import PASSWORD, SERVICE, TAG, OpenSsh, SimulatedTag, simulated_tag
 
 BIG_MIB = int(os.environ.get("WHALE_TAG_BIG_MIB", "48"))
 """The size of the file in which things break; 1024 for a trial of an hour's worth of audio."""
@@ -319,6 +319,21 @@ def test_two_tags_are_found_and_one_that_is_away_keeps_nobody_waiting(
                 str(path.relative_to(below)): path.read_bytes() for path in below.rglob("*") if path.is_file()
             }
             assert found == expected
+
+
+def test_a_tag_whose_capture_stays_stopped_is_said_to_be_so(
+    tag: SimulatedTag, redis_url: str, tmp_path: Path
+) -> None:
+    (tag.data / "a.bin").write_bytes(b"1")
+    to = ("--to", str(tmp_path / "stored"), "-p", "1", "--restart-capture")
+    tag.service_state = "inactive"  # as an offload that was broken off left it
+
+    done = run(*offload_of(tag, *to))
+
+    assert done.returncode == 0, done.stderr
+    assert f"{TAG}: its capture service was inactive when this offload began" in done.stderr
+    assert f"run `sudo systemctl start {SERVICE}`" in done.stderr
+    assert tag.service_state == "inactive"
 
 
 def test_a_new_key_is_refused_until_it_is_trusted(tag: SimulatedTag, invoke: Invoke, tmp_path: Path) -> None:
