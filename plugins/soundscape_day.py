@@ -19,6 +19,7 @@ from ingest.processors import Addition, Finisher, Params, Result, Results
 
 KIND = "soundscape"
 DAY_S = 86_400
+_SILENCE_DB = -1e6
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
@@ -90,14 +91,19 @@ class SoundscapeDay(Finisher[SoundscapeDayParams]):
 
     def _day(self, name: str, minutes: Minutes) -> Iterator[Addition]:
         recorded = minutes.levels_db[minutes.effort_s > 0]
-        with np.errstate(invalid="ignore"):
-            table = np.percentile(recorded, PERCENTILES, axis=0).astype(np.float32)
-        percentiles = dict(zip(PERCENTILES, table, strict=True))
+        percentiles = dict(zip(PERCENTILES, percentiles_db(recorded), strict=True))
         title = f"Hybrid millidecade spectra of {minutes.channel_id}, {name.rpartition('/')[2]}"
         yield Addition(f"{name}.nc", to_netcdf(minutes, {"title": title}, percentiles), MEDIA_TYPE)
         if self.params.picture:
             limits = Limits(self.params.freq_min_hz, self.params.level_min_db, self.params.level_max_db)
             yield Addition(f"{name}.png", day_picture(minutes, percentiles, limits), "image/png")
+
+
+def percentiles_db(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Percentiles of minutes in each band. Digital silence, -inf dB, is below all sound, and nothing lies between."""
+    least = np.where(np.isfinite(levels_db), levels_db, np.float32(np.inf)).min(axis=0)
+    table = np.percentile(np.maximum(levels_db, np.float32(_SILENCE_DB)), PERCENTILES, axis=0)
+    return np.where(table < least, -np.inf, table).astype(np.float32)
 
 
 def _keys_by_day(results: Results) -> dict[_Day, list[str]]:

@@ -94,7 +94,7 @@ def _draw_percentiles(
     axes: Any, minutes: Minutes, percentiles: Mapping[int, NDArray[np.float32]], span_hz: tuple[float, float]
 ) -> None:
     centres = minutes.bands.centres_hz
-    inside = (centres >= span_hz[0]) & np.isfinite(next(iter(percentiles.values())))
+    inside = (centres >= span_hz[0]) & np.isfinite(minutes.levels_db).any(axis=0)
     for percent, colour in SHOWN_PERCENTILES.items():
         width = 1.8 if percent == 50 else 1.0
         axes.plot(

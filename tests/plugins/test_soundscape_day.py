@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ingest.errors import IngestError
 from ingest.plugins.millidecade import hybrid_millidecades
-from ingest.plugins.soundscape_day import PERCENTILES, SoundscapeDay, SoundscapeDayParams
+from ingest.plugins.soundscape_day import PERCENTILES, SoundscapeDay, SoundscapeDayParams, percentiles_db
 from ingest.plugins.soundscape_file import Minutes, from_netcdf, to_netcdf
 from ingest.plugins.soundscape_picture import rows_db
 from ingest.processors import Addition, Result
@@ -194,3 +194,15 @@ def test_a_tone_comes_through_the_day(tmp_path: Path) -> None:
     power = 10 ** (day.levels_db[910, near].astype(float) / 10) @ bands.widths_hz[near]
     assert 10 * np.log10(power) == pytest.approx(20 * np.log10(0.2 / np.sqrt(2)) + 169, abs=0.1)
     assert soundscape(tmp_path).units == "dB re 1 count^2/Hz"
+
+
+def test_an_hour_of_digital_silence_leaves_percentiles_and_their_curves() -> None:
+    levels_db = np.full((1440, 3), 60, np.float32)
+    levels_db[:60] = -np.inf
+
+    found = dict(zip(PERCENTILES, percentiles_db(levels_db), strict=True))
+
+    assert (found[1] == -np.inf).all()
+    assert (found[5] == 60).all()
+    levels_db[:] = -np.inf
+    assert (percentiles_db(levels_db) == -np.inf).all()
