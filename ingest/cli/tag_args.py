@@ -12,7 +12,8 @@ import click
 from ingest.cli.options import load_settings
 from ingest.cli.output import note
 from ingest.config import Settings
-from ingest.ssh.connection import PORT
+from ingest.errors import ConfigError
+from ingest.ssh.connection import MOST_PORT, PORT
 from ingest.ssh.tag import USER
 from ingest.tags.discovery import Found, Scan, networks_of, not_let_in, resolved
 
@@ -53,7 +54,12 @@ def scan_of(
     """Where to look for tags, and this machine's settings, with the password where it is asked for.
 
     The password goes into the environment of this process, which the nodes that it starts inherit, and nowhere else.
+
+    Raises:
+        ConfigError: the port is none, or a network is.
     """
+    if not 0 < port <= MOST_PORT:
+        raise ConfigError(f"{port} is no port", place="--port", hint=f"from 1 to {MOST_PORT}")
     if ask_password:
         os.environ["INGEST_TAG_PASSWORD"] = click.prompt("Password of the tags", hide_input=True, err=True)
     key = key_file.absolute() if key_file is not None else None

@@ -19,6 +19,7 @@ from ingest.errors import SourceAway, SourceRefused
 from ingest.ssh.known_hosts import KnownHosts
 
 PORT = 22
+MOST_PORT = 65535
 CONNECT_WITHIN_S = 10.0
 SILENT_FOR_S = 20.0
 """A device that has sent nothing for so long is out of reach."""
@@ -49,7 +50,8 @@ class Address:
             ValueError: it is none of these.
         """
         host, colon, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "")
-        if not host.strip("[]") or (colon and not port.isdecimal()) or any(c.isspace() for c in text):
+        is_port = port.isdecimal() and 0 < int(port) <= MOST_PORT
+        if not host.strip("[]") or (colon and not is_port) or any(c.isspace() for c in text):
             raise ValueError(f"{text!r} is no address; expected a host, or host:port")
         return cls(host.strip("[]"), int(port) if port else PORT)
 

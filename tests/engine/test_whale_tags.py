@@ -381,3 +381,4 @@ def test_tags_are_named_or_found(tag: SimulatedTag, invoke: Invoke, tmp_path: Pa
     assert "wt-zzzzzzzz does not answer on 127.0.0.1/32" in missing.stderr
     assert "name the tags" in invoke("tags", "offload", *more).stderr
     assert "is no address" in invoke("tags", "offload", f"{TAG}=a b", *more).stderr
+    assert "99999 is no port" in invoke("tags", "list", "--port", "99999").stderr

@@ -78,7 +78,7 @@ def test_addresses(text: str, address: Address) -> None:
     assert Address.parse(text) == address
 
 
-@pytest.mark.parametrize("text", ["", ":22", "a:b", "a b", "a:"])
+@pytest.mark.parametrize("text", ["", ":22", "a:b", "a b", "a:", "a:0", "a:65536"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="no address"):
         Address.parse(text)
