@@ -80,6 +80,7 @@ class LazyGroup(click.Group):
         )
         if not standalone_mode:
             return run()
+        _open_streams()
         gc.set_threshold(COLLECT_AT)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -97,6 +98,13 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             _hang_up()
+
+
+def _open_streams() -> None:
+    """Give a stream that is closed (``2>&-``) to the null device: the next file opened would take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _report(error: Exception) -> int:

@@ -172,6 +172,29 @@ def test_a_reader_that_hangs_up_ends_it_without_a_word() -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_fault(closed: str) -> None:
+    """As of a program that a daemon starts."""
+    code = (
+        "import sys, click\n"
+        "from ingest.cli import main\n"
+        "@click.command()\n"
+        "def look():\n"
+        "    click.echo(f'{sys.stdin.isatty()} {sys.stderr.isatty()} {sys.stdout.fileno()}')\n"
+        "main.get_command = lambda *_: look\n"
+        "main(['list'])"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if ">&- 2" in closed or closed == ">&-" else "False False 1\n")
+
+
 def test_exit_codes_of_errors_are_documented() -> None:
     def below(cls: type[errors.IngestError]) -> list[type[errors.IngestError]]:
         return [cls, *(one for sub in cls.__subclasses__() for one in below(sub))]
