@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path, PosixPath
 from typing import Any
 
 from ingest.errors import ConfigError, IngestError, SourceUnreadable
@@ -45,6 +46,16 @@ def _indices(item: Item) -> tuple[int, int, int, int]:
     return item.x, item.y, item.z, item.t
 
 
+class _AsGiven(PosixPath):
+    """A path that knows what a plugin said: as a path, ``s3://bucket`` has one slash.
+
+    Attributes:
+        given: the plugin's own words.
+    """
+
+    given: str
+
+
 class BossPathProcessor(PathProcessor[Params]):
     """A Boss path processor behind our interface."""
 
@@ -62,6 +73,12 @@ class BossPathProcessor(PathProcessor[Params]):
             name = type(self._processor).__name__
             raise SourceUnreadable(f"{name} has no path for this tile: {error!r}") from error
 
+    def open(self, path: str) -> AbstractContextManager[Path]:
+        """Whatever the plugin named: its tile processor alone knows what that is."""
+        opened = _AsGiven(path)
+        opened.given = path
+        return nullcontext(opened)
+
 
 class BossTileProcessor(TileProcessor[Params]):
     """A Boss tile processor behind our interface; what it returns is stored as it is."""
@@ -77,8 +94,9 @@ class BossTileProcessor(TileProcessor[Params]):
 
     def uploads(self, source: Source) -> Iterator[Upload]:
         indices = _indices(source.item)
+        path = source.path.given if isinstance(source.path, _AsGiven) else str(source.path)
         try:
-            handle = self._processor.process(str(source.path), *indices)
+            handle = self._processor.process(path, *indices)
         except Exception as error:
             name = type(self._processor).__name__
             raise SourceUnreadable(f"{name} could not make this tile: {error!r}") from error

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ingest.boss import is_boss_class
+from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
 from ingest.config import JobConfig, Settings, parse_config
 from ingest.config.boss import from_boss
 from ingest.errors import ConfigError, PluginError, SourceUnreadable
@@ -206,3 +206,23 @@ def boss_config(extent: dict[str, list[int]], path_params: dict[str, Any]) -> di
             "tile_size": {"x": 32, "y": 24, "z": 1, "t": 1},
         },
     }
+
+
+class Named:
+    """A plugin whose data lies in no folder; its tile is the path that it is given."""
+
+    def setup(self, parameters: dict[str, Any]) -> None:
+        pass
+
+    def process(self, *indices: Any) -> Any:
+        return io.BytesIO(indices[0].encode()) if isinstance(indices[0], str) else "s3://bucket//a.png"
+
+
+def test_a_path_is_handed_on_as_it_was_given(tmp_path: Path) -> None:
+    context = JobContext("j", "boss", "2026-01-31", None, tmp_path, {"ingest_job": {}})
+    path, tile = BossPathProcessor(Named, {}, context), BossTileProcessor(Named, {}, context)
+    item = Tile(0, 0, 0)
+
+    with path.open(path.path(item)) as opened:
+        (upload,) = tile.uploads(Source(item, opened))
+    assert upload.body == b"s3://bucket//a.png"
