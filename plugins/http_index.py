@@ -29,6 +29,9 @@ _SAFE = "!$&'()*+,;=:@~"
 def root_url(url: str) -> str:
     """``url`` as the root of a source: http or https, without secrets, with a slash at its end.
 
+    Its host is as servers and clients write it, in small letters and without the usual port, so that what they say lies
+    below it does.
+
     Raises:
         ValueError: it cannot be one; the sentence says why.
     """
@@ -41,7 +44,8 @@ def root_url(url: str) -> str:
         raise ValueError("must not hold `?` or `#`: a token does not belong in a config")
     if any(part in (".", "..") for part in parts.path.split("/")):
         raise ValueError(f"{url!r} has a '.' or '..' in its path")
-    return url if url.endswith("/") else url + "/"
+    host = parts.netloc.lower().removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
+    return parts._replace(netloc=host, path=f"{parts.path.removesuffix('/')}/").geturl()
 
 
 class WebParams(Params):

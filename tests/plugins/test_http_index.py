@@ -22,6 +22,7 @@ from ingest.plugins import web_client
 from ingest.plugins.http_index import HttpIndex, HttpIndexParams
 from ingest.plugins.scratch import PREFIX
 from ingest.processors import LocalSlots
+from tests.engine.making import until
 from tests.plugins.making import context, tiles_job
 from tests.web_servers import Breaking, FaultyServer, Handler, NginxIndex, faulty_server, nginx_index
 
@@ -326,6 +327,18 @@ class TestTrust:
             ):
                 pass
 
+    def test_a_redirection_to_the_host_in_other_letters_is_below_the_root(self, make: Make) -> None:
+        def answer(request: Handler) -> None:
+            if request.path == "/old":
+                request.say(301, Location=f"{request.server.url.replace('127.0.0.1', 'localhost')}new")
+            else:
+                request.say(200, b"here")
+
+        with faulty_server(answer) as server:
+            processor = make(server.url.replace("127.0.0.1", "LocalHost"))
+            with processor.open(processor.url("old")) as path:
+                assert path.read_bytes() == b"here"
+
     @pytest.mark.parametrize("name", ["..", "a%2F..", "%2e%2e/x"])
     def test_a_url_that_leads_out_of_the_root_is_never_asked_for(self, make: Make, name: str) -> None:
         with faulty_server(lambda request: request.say(200, b"x")) as server:
@@ -365,8 +378,7 @@ class TestDownload:
                 "source_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
                 "source_last_modified": "2019-01-12T15:20:00Z",
             }
-        assert '"ingest/' in web.requests()[-1]
-        assert "me@sea.org" in web.requests()[-1]
+        until(lambda: '"ingest/' in web.requests()[-1] and "me@sea.org" in web.requests()[-1])
 
     def test_of_every_name_that_is_listed(self, web: NginxIndex, make: Make) -> None:
         processor = make(web.url + "day/", depth=9)
