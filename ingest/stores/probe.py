@@ -18,6 +18,7 @@ import obstore
 from ingest.digests import md5_of
 from ingest.errors import (
     ConfigError,
+    ItemError,
     ObjectExists,
     ObjectMissing,
     StoreError,
@@ -137,7 +138,7 @@ def _choose(store: Store, wanted: str, *, sha256: Callable[[], bool], md5: bool)
     if wanted != "md5" and sha256():
         return Checksum.SHA256
     if wanted == "sha256":
-        raise _does_not_work(store, "it takes an object whose SHA-256 header is wrong")
+        raise _does_not_work(store, "it takes an object, or a part of one, whose SHA-256 header is wrong")
     if md5:
         return Checksum.MD5
     if wanted == "md5":
@@ -152,20 +153,47 @@ def _does_not_work(store: Store, why: str) -> ConfigError:
 
 
 def _refuses_wrong_sha256(store: S3Store, key: str) -> bool:
-    """Whether the server takes an object whose SHA-256 header is right, and refuses one where it is wrong."""
-    return _takes(store, key, b"probe") and not _takes(store, key, b"other")
+    """Whether the server takes an object whose SHA-256 header is right, and refuses an object and a part where it is
+    wrong: some that check objects do not look at parts."""
+    return _takes(store, key, b"probe") and not _takes(store, key, b"other") and not _takes_part(store, key)
 
 
 def _takes(store: S3Store, key: str, hashed: bytes) -> bool:
-    header = b64encode(hashlib.sha256(hashed).digest()).decode()
     try:
-        store.clients.boto.put_object(**store.named(key), Body=b"probe", ChecksumSHA256=header)
+        store.clients.boto.put_object(**store.named(key), Body=b"probe", ChecksumSHA256=_header(hashed))
     except BOTO_ERRORS as error:
-        ours = from_boto(error, store.place, key)
-        if isinstance(ours, StoreUnreachable | StoreRefused):
-            raise ours from None
+        _raise_unless_an_answer(from_boto(error, store.place, key))
         return False
     return True
+
+
+def _takes_part(store: S3Store, key: str) -> bool:
+    """Whether the server takes a part whose SHA-256 header is that of other bytes."""
+    boto, named = store.clients.boto, store.named(key)
+    upload_id = None
+    try:
+        upload_id = boto.create_multipart_upload(**named, ChecksumAlgorithm="SHA256")["UploadId"]
+        boto.upload_part(
+            **named, UploadId=upload_id, PartNumber=1, Body=b"probe", ChecksumSHA256=_header(b"other")
+        )
+    except BOTO_ERRORS as error:
+        _raise_unless_an_answer(from_boto(error, store.place, key))
+        return False
+    finally:
+        if upload_id is not None:
+            with suppress(StoreError):
+                store.abort_upload(key, upload_id)
+    return True
+
+
+def _header(hashed: bytes) -> str:
+    return b64encode(hashlib.sha256(hashed).digest()).decode()
+
+
+def _raise_unless_an_answer(error: StoreError | ItemError) -> None:
+    """A server that cannot be reached, or that refuses altogether, has not answered what was asked."""
+    if isinstance(error, StoreUnreachable | StoreRefused):
+        raise error from None
 
 
 def _may_be_unsigned(store: S3Store, checksum: Checksum) -> bool:

@@ -114,6 +114,27 @@ def test_bytes_harmed_before_a_server_that_checks_sha256_are_refused(
         store.close()
 
 
+def test_a_server_that_checks_sha256_of_objects_alone_is_not_believed_of_parts(
+    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def objects_alone(request: Request, forward: Forward) -> Response:
+        return forward(request) if "partNumber=" in request.path else checking_sha256(request, forward)
+
+    with proxied(moto_s3, objects_alone) as (server, proxy):
+        destination = s3_destination(server, monkeypatch)
+        store = probed(destination)
+        assert store.capabilities.checksum is Checksum.MD5
+        client = moto_s3.client()
+        assert not client.list_multipart_uploads(Bucket=destination.url.removeprefix("s3://")).get("Uploads")
+        client.close()
+        proxy.handle = flipping_a_bit
+        path, body = large_file(tmp_path, 6 * MIB)
+        with pytest.raises(ChecksumMismatch):
+            store.put_file("f", path, meta_of(body), transfer=Transfer(records=Records()))
+        assert store.stat("f") is None
+        store.close()
+
+
 def test_a_checksum_that_does_not_work_here_is_a_config_error(
     moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
