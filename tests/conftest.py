@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -21,6 +22,10 @@ from ingest.redis_server import stop
 pytest_plugins = [
     name for name in ("tests.s3_servers", "tests.ssh_servers") if importlib.util.find_spec(name) is not None
 ]
+
+# How long an example takes depends on what else the machine does, and says nothing of what is tested.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 _TEST_PASSWORD = "for-tests-only"
 

@@ -62,7 +62,7 @@ def damaged(draw: st.DrawFn) -> Any:
     return config
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(config=st.one_of(damaged(), st.dictionaries(st.text(max_size=8), values, max_size=4)))
 def test_any_object_is_a_config_or_refused(config: dict[str, Any], tmp_path_factory: Any) -> None:
     """As a file, through every step of reading it."""
@@ -77,7 +77,7 @@ def test_any_object_is_a_config_or_refused(config: dict[str, Any], tmp_path_fact
     assert JobConfig.model_validate(again) == parsed, "what nodes read from Redis is what was written"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(
     body=st.one_of(
         st.binary(max_size=64), st.text(max_size=64).map(lambda text: text.encode(errors="replace"))

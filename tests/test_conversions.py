@@ -46,7 +46,7 @@ def test_the_samples_are_those_that_the_tag_meant(tmp_path: Path) -> None:
 
 
 @given(body=st.binary(min_size=9, max_size=200), channels=st.integers(1, 3), bits=st.sampled_from((16, 24)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_come_back_those_after_the_last_sample_too(
     body: bytes, channels: int, bits: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

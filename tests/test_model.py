@@ -388,7 +388,6 @@ def test_ledger_and_feeder_do_as_the_model(redis_url: str) -> None:
             settings=settings(
                 max_examples=30,
                 stateful_step_count=50,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
                 database=None,
                 phases=[Phase.generate, Phase.explain],

@@ -90,7 +90,7 @@ class CountingStore(WrappedStore):
 
 class TestListing:
     @pytest.mark.parametrize("passed_over", [1, 3, 1000])
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
     @given(st.data())
     def test_finds_what_is_there(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed_over: int, data: st.DataObject

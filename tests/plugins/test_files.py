@@ -146,7 +146,7 @@ class TestSeeking:
         assert listed(folder(root), after="b/d/0") == ["b/d/1", "e/1"]
         assert [str(Path(path).relative_to(root)) for path in looked_into] == [".", "b", "b/d", "e"]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         paths=st.lists(
             st.lists(st.sampled_from(["a", "a-", "a.", "ab", "b", "é"]), min_size=1, max_size=3).map(

@@ -56,7 +56,7 @@ def made(root: Path, keys: set[str]) -> dict[str, int]:
 _numbers = iter(range(10**9))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sets(KEYS, max_size=40), st.sets(KEYS, max_size=10), st.integers(1, 5), st.data())
 def test_it_finds_what_is_there_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory,
