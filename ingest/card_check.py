@@ -58,7 +58,7 @@ class CardCheck:
     def reasons(self) -> list[str]:
         """Why it is not safe to reuse the card."""
         reasons = [] if self.has_backup else ["there is no backup copy: give --backup DIR, on another disk"]
-        reasons += [f"{count} {kind} were left out" for kind, count in sorted(self.left_out.items())]
+        reasons += [f"left out: {count} {kind}" for kind, count in sorted(self.left_out.items())]
         reasons += self.problems
         if self.problem_count > len(self.problems):
             reasons.append(f"and {self.problem_count - len(self.problems):,} more files")

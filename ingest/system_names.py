@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LOST_AND_FOUND = "lost+found"
+"""Where a repair of a disk puts the files whose names it lost."""
 SYSTEM_NAMES = frozenset(
     {
         ".ds_store",
@@ -13,7 +15,7 @@ SYSTEM_NAMES = frozenset(
         "@eadir",
         "desktop.ini",
         "ehthumbs.db",
-        "lost+found",
+        LOST_AND_FOUND,
         "recycler",
         "system volume information",
         "thumbs.db",

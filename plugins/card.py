@@ -28,6 +28,7 @@ from ingest.plugins.folder_walk import Walk
 from ingest.plugins.local import regular_file
 from ingest.plugins.patterns import choice_of
 from ingest.processors import JobContext, Params
+from ingest.system_names import hidden_kind
 
 PIECE_BYTES = 4 << 20
 FOLDERS_HELD = 32
@@ -71,7 +72,7 @@ class CardParams(FolderParams):
     hidden: bool = Field(
         default=True,
         description="Take hidden files too: names that start with a dot. What operating systems leave on cards "
-        "(`._*`, `.Trashes`, `Thumbs.db`, `System Volume Information`, `lost+found` and the like) never is.",
+        "(`._*`, `.Trashes`, `Thumbs.db`, `System Volume Information` and the like) never is.",
     )
 
 
@@ -87,6 +88,8 @@ class Card(Folder):
     here, with the file's own suffix, as in ``1764244800123.JPG``. Files of one folder that would have one name are told
     apart by a number in the order of their own names: ``1764244800123_1.JPG``. A name that is not UTF-8 is written with
     ``%`` and two digits for each byte that is not, as no key can hold it.
+
+    What a repair of the disk put into ``lost+found`` is taken too.
 
     The manifest's ``metadata`` gets ``device``, ``source_path``, and with a backup ``source_sha256`` and ``backup``.
 
@@ -162,6 +165,7 @@ class Card(Folder):
             choice_of(params.include, params.exclude),
             hidden=params.hidden,
             system=False,
+            recovered=True,
             follow_links=params.follow_links,
             left_out=left_out,
         )
@@ -170,7 +174,7 @@ class Card(Folder):
         """See `folder`. Where the folders name the devices, a file in none of them is listed, so that it fails."""
         for item in super().paths(after):
             device, slash, _ = item.path.partition("/")
-            has_none = self.params.device is None and (not slash or device.startswith("."))
+            has_none = self.params.device is None and (not slash or hidden_kind(device) is not None)
             yield replace(item, flaw=NO_DEVICE) if has_none else item
 
     def fields(self, item: Item) -> Mapping[str, str | int]:

@@ -12,7 +12,9 @@ from pathlib import Path
 from ingest.errors import SourceUnreadable
 from ingest.items import FileItem
 from ingest.plugins.patterns import Choice
-from ingest.system_names import hidden_kind
+from ingest.system_names import LOST_AND_FOUND, hidden_kind
+
+CLOSED_LOST_AND_FOUND = "lost+found that only root may look into"
 
 
 def is_below(path: str, root: str) -> bool:
@@ -38,6 +40,8 @@ class Walk:
     Args:
         hidden: take hidden names too, and with them, where ``system`` does not say otherwise, what operating
             systems leave.
+        recovered: take what a repair of the disk found, in ``lost+found``. Where that may not be listed, it is left out
+            as a kind of its own.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Walk:
         *,
         hidden: bool,
         system: bool | None = None,
+        recovered: bool = False,
         follow_links: bool,
         left_out: Counter[str],
     ) -> None:
@@ -54,6 +59,7 @@ class Walk:
         self._real_root = os.path.realpath(root)
         self._choice = choice
         self._takes = {None: True, "hidden": hidden, "system": hidden if system is None else system}
+        self._recovered = recovered
         self._follow_links = follow_links
         self._left_out = left_out
 
@@ -116,7 +122,9 @@ class Walk:
     ) -> os.stat_result | FileItem | None:
         """What lies at a path: an item for what can only fail, None for what is left out (and counted)."""
         kind = hidden_kind(entry.name)
-        if self._takes[kind]:
+        if self._recovered and entry.name == LOST_AND_FOUND:
+            kind = None if os.access(entry.path, os.R_OK | os.X_OK) else CLOSED_LOST_AND_FOUND
+        elif self._takes[kind]:
             kind = None
         info: os.stat_result | FileItem | None = None
         if kind is None:

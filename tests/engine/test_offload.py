@@ -129,9 +129,10 @@ def test_a_folder_of_devices(tmp_path: Path, card: Path, redis_url: str, stored:
     card.rename(both / DEVICE)
     (both / "wt-a1b2c3").mkdir()
     (both / "wt-a1b2c3" / "x.csv").write_text("x")
-    for name in ("System Volume Information", "lost+found", ".Trashes"):
+    for name in ("System Volume Information", ".Trashes"):
         (both / name).mkdir()
         (both / name / "x").write_text("of the system's")
+    (both / "lost+found").mkdir()
 
     done = offload(both, "--to", stored, "--backup", backup, device=None)
 
@@ -141,14 +142,28 @@ def test_a_folder_of_devices(tmp_path: Path, card: Path, redis_url: str, stored:
     assert {name.split("/", 1)[1] for name in files_below(backup)} == names
     (both / ".mg-9").mkdir()
     (both / ".mg-9" / "x").write_text("x")
+    (both / "lost+found" / "#12").write_text("found by a repair")
     kept = offload(both, "--to", stored, "--backup", backup, device=None)
     assert (kept.code, kept.card["safe"]) == (3, False)
-    assert kept.card["reasons"] == [".mg-9/x: has no copy: it failed, or is new on the card"]
+    no_copy = "has no copy: it failed, or is new on the card"
+    assert kept.card["reasons"] == [f".mg-9/x: {no_copy}", f"lost+found/#12: {no_copy}"]
     assert "it lies in no device's folder: move it into one" in run("failures", "-j", kept.job_id).stdout
     (both / "mg-9").mkdir()
     refused = offload(both, "--to", stored, device=None)
     assert refused.code == 2
     assert "the device 'mg-9' is not registered" in refused.errors
+
+
+def test_what_a_repair_of_the_card_found_is_taken_or_the_card_is_kept(
+    card: Path, redis_url: str, stored: Path, backup: Path
+) -> None:
+    (card / "lost+found").mkdir()
+    (card / "lost+found" / "#12").write_text("found by a repair")
+
+    done = offload(card, "--to", stored, "--backup", backup)
+
+    assert (done.code, done.card["safe"]) == (0, True)
+    assert data_below(stored)[f"{DEVICE}/lost+found/#12"] == b"found by a repair"
 
 
 def test_a_dry_run_says_what_goes_where(card: Path, stored: Path, backup: Path) -> None:
@@ -219,7 +234,7 @@ def test_files_that_nobody_wanted_keep_the_card(
     done = offload(card, "--to", stored, "--backup", backup, "--set", exclude)
 
     assert (done.code, done.card["safe"], done.card["files"]) == (3, False, 1)
-    assert done.card["reasons"] == ["2 excluded were left out"]
+    assert done.card["reasons"] == ["left out: 2 excluded"]
 
 
 def test_a_backup_copy_that_is_the_object_itself_is_no_second_copy(

@@ -60,6 +60,19 @@ class TestListing:
         assert processor.left_out == {"system": 3}
         assert listed(card(root, hidden=False)) == ["DCIM/100/IMG_1.JPG"]
 
+    def test_takes_what_a_repair_of_the_disk_found_or_says_that_it_may_not(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(root / "lost+found" / "#12" / "x")
+        processor = card(root)
+        assert listed(processor) == ["DCIM/100/IMG_1.JPG", "lost+found/#12/x"]
+        assert processor.left_out == {}
+
+        monkeypatch.setattr(os, "access", lambda path, mode: "lost+found" not in str(path))  # root may all
+
+        assert listed(processor) == ["DCIM/100/IMG_1.JPG"]
+        assert processor.left_out == {"lost+found that only root may look into": 1}
+
     def test_where_folders_name_devices_a_file_beside_them_fails(self, root: Path) -> None:
         put(root / "astray.txt")
         processor = card(root, device=None)
