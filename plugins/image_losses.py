@@ -12,6 +12,7 @@ _WHITE_IS_ZERO, _ASSOCIATED, _UNSIGNED, _SIGNED = 0, 1, 1, 2
 _TURNED_BY_PILLOW = frozenset({"1", "L"})
 _SIXTEEN_BITS = "it holds 16 bits a colour, of which only 8 would be kept; one channel a file keeps all"
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"
+_AV1_CONFIG, _AV1_HIGH_DEPTH = b"av1C", 0x40
 _HEADER_BYTES = 1 << 16
 
 
@@ -24,6 +25,8 @@ def loss_before(image: Image.Image, file: BinaryIO) -> str:
         return _loss_of_tiff(image)
     if image.format == "JPEG2000":
         return _loss_of_jpeg2000(image, file)
+    if image.format == "AVIF":
+        return _loss_of_avif(file)
     for tile in getattr(image, "tile", ()):
         args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         if image.format == "PPM" and len(args) > 1 and isinstance(args[-1], int):
@@ -73,12 +76,28 @@ def _loss_of_tiff(image: Image.Image) -> str:
     return next((loss for loss, is_so in losses.items() if is_so), "")
 
 
-def _loss_of_jpeg2000(image: Image.Image, file: BinaryIO) -> str:
-    """By the codestream's SIZ marker: ISO/IEC 15444-1, A.5.1."""
+def _head(file: BinaryIO) -> bytes:
+    """A file's first bytes, where its headers are; its place is kept."""
     place = file.tell()
     file.seek(0)
-    _, found, size = file.read(_HEADER_BYTES).partition(_JPEG2000_SIZE)
+    head = file.read(_HEADER_BYTES)
     file.seek(place)
+    return head
+
+
+def _loss_of_avif(file: BinaryIO) -> str:
+    """By the configuration of each of its images: AV1 Codec ISO Media File Format Binding, 2.3.3."""
+    _, *configs = _head(file).split(_AV1_CONFIG)
+    if not configs or any(len(config) < 3 for config in configs):
+        return "the depth of its pixels cannot be told"
+    if any(config[2] & _AV1_HIGH_DEPTH for config in configs):
+        return "it holds 10 or 12 bits a colour, of which only 8 would be kept"
+    return ""
+
+
+def _loss_of_jpeg2000(image: Image.Image, file: BinaryIO) -> str:
+    """By the codestream's SIZ marker: ISO/IEC 15444-1, A.5.1."""
+    _, found, size = _head(file).partition(_JPEG2000_SIZE)
     if not found or len(size) < 39:
         return "the depth of its pixels cannot be told"
     depths = size[38 : 38 + 3 * int.from_bytes(size[36:38], "big") : 3]

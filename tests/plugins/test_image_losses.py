@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from ingest.errors import SourceUnreadable
 from ingest.items import Tile
@@ -17,6 +19,14 @@ from tests.plugins.making import context, tiles_job
 from tests.plugins.test_image import one, sixteen_bit_rgb_png
 
 WIDTH, HEIGHT = 64, 48
+TEN_BIT_AVIF = base64.b64decode(
+    "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAA"
+    "AAAAAAAOcGl0bQAAAAAAAQAAAB5pbG9jAAAAAEQAAAEAAQAAAAEAAAETAAAAJwAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEA"
+    "AGF2MDFDb2xvcgAAAABqaXBycAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAAEAAAABAAAAAQcGl4aQAAAAADCgoKAAAADGF2MUOBIEAA"
+    "AAAAE2NvbHJuY2x4AAIAAgAGgAAAABdpcG1hAAAAAAAAAAEAAQQBAoMEAAAAL21kYXQSAAoIOAz/28CAgaQyGReCYwTAAPIIAAB1"
+    "gosjRabO+7nrfvoRCqw="
+)
+"""16 x 16 pixels of three colours, as libavif writes them; Pillow writes 8 bits alone."""
 
 
 def processor(tmp_path: Path, format_: str = "tiff", **job: object) -> ImageTile:
@@ -58,6 +68,12 @@ def ppm(kind: bytes, highest: int, channels: int) -> bytes:
     return b"%s\n%d %d\n%d\n" % (kind, WIDTH, HEIGHT, highest) + bytes(size)
 
 
+def avif() -> bytes:
+    body = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(body, "AVIF")
+    return body.getvalue()
+
+
 def jpeg2000(depth: int) -> bytes:
     """Three channels, of which the header says that they have so many bits, or, by the 128, signs."""
     body = io.BytesIO()
@@ -92,6 +108,9 @@ def jpeg2000(depth: int) -> bytes:
         pytest.param(ppm(b"P5", 4095, 1), "4095, and would be stretched to 65535", id="12 bits in a PGM"),
         pytest.param(jpeg2000(15), "16 bits a colour", id="JPEG 2000"),
         pytest.param(jpeg2000(7 | 128), "signed", id="JPEG 2000 with signs"),
+        pytest.param(
+            TEN_BIT_AVIF, "10 or 12 bits a colour|cannot identify", id="AVIF, which some Pillows read"
+        ),
     ],
 )
 def test_what_would_be_lost_fails_the_item(tmp_path: Path, content: bytes, lost: str) -> None:
@@ -109,10 +128,13 @@ def test_what_would_be_lost_fails_the_item(tmp_path: Path, content: bytes, lost:
         pytest.param(tiff(16), id="16 bits of grey"),
         pytest.param(ppm(b"P5", 65535, 1), id="16 bits of grey in a PGM"),
         pytest.param(jpeg2000(7), id="JPEG 2000"),
+        pytest.param(
+            avif, id="AVIF", marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
+        ),
     ],
 )
-def test_what_comes_out_whole_is_a_tile(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "section").write_bytes(content)
+def test_what_comes_out_whole_is_a_tile(tmp_path: Path, content: bytes | Callable[[], bytes]) -> None:
+    (tmp_path / "section").write_bytes(content if isinstance(content, bytes) else content())
 
     upload = one(processor(tmp_path), tmp_path / "section")
 
