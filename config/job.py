@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -58,7 +58,35 @@ def _check_no_query(url: str) -> None:
 def local_folder(url: str) -> Path | None:
     """The folder that a destination's URL names; None where it is no folder of this machine."""
     scheme, _, rest = url.partition("://")
-    return Path(rest.removeprefix("localhost")) if scheme == "file" else None
+    return Path(unquote(rest.removeprefix("localhost"))) if scheme == "file" else None
+
+
+def folder_url(folder: Path) -> str:
+    """What :func:`local_folder` turns into ``folder`` again: of its characters ``%`` alone is written as an escape."""
+    return "file://" + str(folder).replace("%", "%25")
+
+
+def _canonical_folder_url(url: str) -> str:
+    """A folder's URL with no escape but that of ``%``, whether it came with spaces or with ``%20`` (RFC 8089).
+
+    Raises:
+        ValueError: it names another folder if its escapes are none, and that one is there; or it is no path.
+    """
+    literal = url[len("file:") :].removeprefix("//").removeprefix("localhost")
+    if not literal.startswith("/"):
+        raise ValueError(f"{url!r} names no folder; a local folder is file:///folder")
+    try:
+        folder = Path(unquote(literal, errors="strict"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{url!r} has escapes that are no UTF-8; give the folder as a plain path") from None
+    if "\0" in str(folder):
+        raise ValueError("has a NUL character; no path has")
+    if unquote(literal.replace("%25", "")) != literal.replace("%25", "") and Path(literal).is_dir():
+        raise ValueError(
+            f"{url!r} means {str(folder)!r}, and there is a folder {literal!r}; give the one that you mean as a "
+            "plain path, without file://"
+        )
+    return folder_url(folder)
 
 
 ConfigPath = Annotated[Path, AfterValidator(_from_config_folder)]
@@ -150,7 +178,7 @@ class Destination(Strict):
 
     url: str = Field(
         description="`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder` "
-        "or a folder relative to the config file."
+        "(with `%20` for a space, as in any URL) or a folder relative to the config file, as it is named."
     )
     endpoint_url: str | None = Field(
         default=None, description="URL of an S3-compatible server that is not AWS."
@@ -199,10 +227,10 @@ class Destination(Strict):
         if parts.scheme == "file":
             if parts.netloc not in ("", "localhost"):
                 raise ValueError(f"{url!r} names the host {parts.netloc!r}; a local folder is file:///folder")
-            return url if url == "file:///" else url.rstrip("/")
+            return _canonical_folder_url(url)
         if "://" in url or not url:
             raise ValueError(f"{url!r} is no destination; expected s3://, gs://, az://, file:// or a folder")
-        return "file://" + str(_from_config_folder(Path(url), info).absolute())
+        return folder_url(_from_config_folder(Path(url), info).absolute())
 
     @field_validator("endpoint_url")
     @classmethod

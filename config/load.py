@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ingest.config.boss import from_boss, is_boss_config
-from ingest.config.job import JobConfig
+from ingest.config.job import JobConfig, folder_url
 from ingest.config.paths import from_home
 from ingest.errors import ConfigError, did_you_mean
 
@@ -96,7 +96,7 @@ def destination_url(to: str) -> str:
     if not to or "://" in to or to.startswith(("s3:", "gs:", "az:")):  # if it is none, its check says so
         return to
     try:
-        return "file://" + os.path.normpath(from_home(Path(to)).absolute())
+        return folder_url(Path(os.path.normpath(from_home(Path(to)).absolute())))
     except ValueError as error:
         raise ConfigError(str(error), place="--to") from None
 

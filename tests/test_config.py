@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest.config import JobConfig, Settings, load_config, load_job_config, parse_config
+from ingest.config import JobConfig, Settings, load_config, load_job_config, local_folder, parse_config
 from ingest.config.load import destination_url, set_value
 from ingest.errors import ConfigError
 from ingest.items import Grid, Tile
@@ -97,6 +97,10 @@ class TestErrors:
             ("destination.url", "s3://", "names no bucket"),
             ("destination.url", "s3://key:secret@bucket", "must not hold a user or password"),
             ("destination.url", "file://host/x", "names the host"),
+            ("destination.url", "file://", "names no folder"),
+            ("destination.url", "file:x", "names no folder"),
+            ("destination.url", "file:///a%FF", "escapes that are no UTF-8"),
+            ("destination.url", "file:///a%00", "NUL"),
             ("destination.url", "", "is no destination"),
             ("destination.endpoint_url", "localhost:9000", "is no URL"),
             ("destination.endpoint_url", "http://a:b@c", "must not hold a user"),
@@ -255,12 +259,45 @@ class TestPaths:
             ("file:///a/b/", "file:///a/b"),
             ("file:///", "file:///"),
             ("/a/b", "file:///a/b"),
+            ("file:///a/My%20Disk/", "file:///a/My Disk"),
+            ("file:///a/My Disk", "file:///a/My Disk"),
+            ("/a/My%20Disk", "file:///a/My%2520Disk"),
+            ("file:///a/100%", "file:///a/100%25"),
+            ("/a/100%", "file:///a/100%25"),
+            ("file://localhost/a", "file:///a"),
+            ("file:/a", "file:///a"),
         ],
     )
     def test_of_destinations(self, config: dict[str, Any], url: str, kept: str, tmp_path: Path) -> None:
         config["destination"]["url"] = url
         parsed = parse_config(config, base_dir=tmp_path)
         assert parsed.destination.url == kept
+        assert parse_config(parsed.model_dump(mode="json", by_alias=True)) == parsed
+
+    @pytest.mark.parametrize(
+        ("url", "folder"),
+        [("file:///a/My%20Disk", "/a/My Disk"), ("/a/My%20Disk", "/a/My%20Disk"), ("/a/ä%", "/a/ä%")],
+    )
+    def test_of_destinations_are_read_as_urls_only_where_they_are(
+        self, config: dict[str, Any], url: str, folder: str
+    ) -> None:
+        config["destination"]["url"] = url
+        parsed = parse_config(config)
+        assert local_folder(parsed.destination.url) == Path(folder)
+        assert local_folder(destination_url(url)) == Path(folder)
+        again = parse_config(parsed.model_dump(mode="json", by_alias=True))
+        assert local_folder(again.destination.url) == Path(folder)
+
+    def test_of_destinations_that_may_mean_two_folders_are_refused(
+        self, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        (tmp_path / "My%20Disk").mkdir()
+        config["destination"]["url"] = f"file://{tmp_path}/My%20Disk"
+        with pytest.raises(ConfigError, match=r"there is a folder .*My%20Disk.*plain path"):
+            parse_config(config)
+        config["destination"]["url"] = "My%20Disk"
+        parsed = parse_config(config, base_dir=tmp_path)
+        assert local_folder(parsed.destination.url) == tmp_path / "My%20Disk"
         assert parse_config(parsed.model_dump(mode="json", by_alias=True)) == parsed
 
 
