@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import bisect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ingest.errors import ItemError
 from ingest.plugins import tag_format, tag_quality
-from ingest.plugins.tag_format import TagFiles, time_ns
+from ingest.plugins.tag_format import TagFile, TagFiles, time_ns
 from ingest.plugins.tag_quality import StatusLog
+
+log = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".raw", ".flac")
 
@@ -41,25 +45,41 @@ class TagFolder:
 
 
 def folder_of(files: Mapping[str, Opener]) -> TagFolder:
-    """What these files, by their names, say.
+    """What these files, by their names, say. One that cannot be read says nothing, and fails no recording by itself.
 
     Raises:
-        ItemError: one cannot be opened.
+        SourceAway: the tag is out of reach.
     """
-    tag_files = []
-    for name in sorted(filter(tag_format.is_tag_file, files)):
-        with files[name]() as path, path.open("rb") as file:
-            tag_files.append(tag_format.read_tag_file(name, file.read(tag_format.LARGEST_BYTES)))
     starts = (time_ns(name) for name in files if Path(name).suffix.lower() in AUDIO_SUFFIXES)
     return TagFolder(
-        TagFiles(tuple(tag_files)), _log(files), sorted(start for start in starts if start is not None)
+        TagFiles(tuple(_tag_file(name, files) for name in sorted(filter(tag_format.is_tag_file, files)))),
+        _log(files),
+        sorted(start for start in starts if start is not None),
     )
+
+
+def _tag_file(name: str, files: Mapping[str, Opener]) -> TagFile:
+    body = _read(name, files, tag_format.LARGEST_BYTES)
+    return tag_format.read_tag_file(name, body) if isinstance(body, bytes) else TagFile(name, {}, body)
 
 
 def _log(files: Mapping[str, Opener]) -> StatusLog | None:
     if tag_quality.STATUS_LOG not in files:
         return None
-    with files[tag_quality.STATUS_LOG]() as path, path.open("rb") as file:
-        body = file.read(tag_quality.LARGEST_BYTES + 1)
-    log = tag_quality.read_status_log(body[: tag_quality.LARGEST_BYTES].decode(errors="replace"))
-    return StatusLog(log.rows, garbled=True) if len(body) > tag_quality.LARGEST_BYTES else log
+    body = _read(tag_quality.STATUS_LOG, files, tag_quality.LARGEST_BYTES + 1)
+    if not isinstance(body, bytes):
+        log.warning("no recording beside it gets quality flags of %s: %s", tag_quality.STATUS_LOG, body)
+        return StatusLog((), garbled=True)
+    found = tag_quality.read_status_log(body[: tag_quality.LARGEST_BYTES].decode(errors="replace"))
+    return StatusLog(found.rows, garbled=True) if len(body) > tag_quality.LARGEST_BYTES else found
+
+
+def _read(name: str, files: Mapping[str, Opener], most_bytes: int) -> bytes | str:
+    """The beginning of a file, or why it cannot be read. While the backup disk is full the opener waits."""
+    try:
+        with files[name]() as path, path.open("rb") as file:
+            return file.read(most_bytes)
+    except ItemError as error:
+        return error.what
+    except OSError as error:
+        return str(error.strerror or error)

@@ -30,10 +30,14 @@ Value = int | str
 
 @dataclass(frozen=True, slots=True)
 class TagFile:
-    """What one of the tag's files says: ``channels``, ``bits``, ``sample_rate_hz``, as far as it does."""
+    """What one of the tag's files says: ``channels``, ``bits``, ``sample_rate_hz``, as far as it does.
+
+    ``trouble`` says why it cannot be read.
+    """
 
     name: str
     values: Mapping[str, Value]
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class TagFiles:
         Where they disagree, the last of those counts that were written before the raw file was begun, by the times in
         their names.
         """
+        if unread := next((file for file in self.files if file.trouble), None):
+            return Known(None, "", f"{unread.name} may say its {what}, and cannot be read: {unread.trouble}")
         said = [file for file in self.files if what in file.values]
         if len({file.values[what] for file in said}) > 1:
             began_ns = time_ns(name)

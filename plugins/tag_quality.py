@@ -20,10 +20,13 @@ FLAGS = {
     "fifo_overflow": "the FIFO overflowed: sound is lost at its end, or between it and the next",
     "capture_restarted": "the capture program started while it was recorded",
     "write_unfinished": "a write of the buffer was begun, and its end was never noted",
-    "status_garbled": "the tag's log of its capture could not be read whole",
+    "status_garbled": "the tag's log of its capture could not be read, or not whole",
     "partial_sample": "the file ends within a sample: the tag stopped while it wrote",
 }
 """Every quality flag of a recording, and what it says."""
+
+_MOST_DIGITS = 19
+"""Of a time; Python refuses to read thousands of them."""
 
 _TIME, _NOTES, _OVERFLOW, _START, _DONE = (
     "Timestamp [us]",
@@ -95,7 +98,7 @@ def read_status_log(text: str) -> StatusLog:
 
 def _row(line: dict[str | None, str | None]) -> Status | None:
     time_us = (line.get(_TIME) or "").strip()
-    if not time_us.isascii() or not time_us.isdigit():
+    if not time_us.isascii() or not time_us.isdigit() or len(time_us) > _MOST_DIGITS:
         return None
     writing = _is_set(line.get(_START)) - _is_set(line.get(_DONE))
     restarted = "Restarted" in (line.get(_NOTES) or "")

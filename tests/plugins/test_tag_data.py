@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import soundfile
 import zstandard
 
 from ingest.conversions import CONVERSIONS
-from ingest.errors import ConfigError, ItemError, SourceChanged
+from ingest.errors import ConfigError, ItemError, SourceAway, SourceChanged, SourceUnreadable
 from ingest.items import FileItem
 from ingest.ledger import State
 from ingest.manifest import read_manifest
@@ -43,6 +44,19 @@ def source(folder: Path, name: str, **facts: str) -> Source:
         return {path.name: lambda path=path: nullcontext(path) for path in folder.iterdir()}  # type: ignore[misc]
 
     return Source(FileItem(name), folder / name, facts=facts, beside=beside)
+
+
+def spoiled(given: Source, name: str, error: Exception) -> Source:
+    """The same, with a file beside it that cannot be opened."""
+
+    @contextmanager
+    def fail() -> Iterator[Path]:
+        raise error
+        yield
+
+    assert given.beside is not None
+    beside = {**given.beside(), name: fail}
+    return replace(given, beside=lambda: beside)
 
 
 def upload(folder: Path, name: str, params: Mapping[str, Any] | None = None, **facts: str) -> Upload:
@@ -148,6 +162,19 @@ class TestRawAudio:
             with pytest.raises(ItemError, match="disagree on its sample_rate_hz"):
                 upload(data, name)
 
+    def test_needs_no_settings_of_the_tags_that_are_given(self, data: Path) -> None:
+        (data / RAW).write_bytes(sound(10))
+        write_config(data)
+        write_info(data)
+        config = f"data_config_{START_MS // 1000}.txt"
+        beside = spoiled(source(data, RAW), config, SourceUnreadable("worn out"))
+
+        with pytest.raises(ItemError, match=f"{config} may say its bits, and cannot be read: worn out"):
+            [*processor(data).uploads(beside)]
+        [made] = processor(data, channels=3, bits=16, sample_rate_hz=96_000).uploads(beside)
+
+        assert made.metadata["raw_format"] == "s16be, 3 channels, 96000 Hz"
+
     def test_that_ends_within_a_sample_is_kept_whole_and_flagged(self, data: Path) -> None:
         (data / RAW).write_bytes(sound(100) + b"\x01\x02\x03")
         write_config(data)
@@ -207,13 +234,37 @@ class TestQuality:
             "capture_restarted write_unfinished",
         ]
 
-    @pytest.mark.parametrize("damage", ["\0\0\0\0\n", "17\xff000,,\n", "nonsense\n"])
+    @pytest.mark.parametrize(
+        "damage", ["\0\0\0\0\n", "17\xff000,,\n", "nonsense\n", "1" * 5000 + "\n", "1" * 200_000 + "\n"]
+    )
     def test_a_garbled_log_is_told(self, damage: str, data: Path) -> None:
         write_status(data, self.ROWS)
         with (data / "data_audio_status.csv").open("a", encoding="latin-1") as file:
             file.write(damage)
 
         assert self.flags(data, *self.names(0)) == ["capture_restarted status_garbled"]
+
+    @pytest.mark.parametrize("error", [SourceUnreadable("worn out"), OSError(errno.EIO, "I/O error")])
+    def test_a_log_that_cannot_be_read_fails_no_recording(self, error: Exception, data: Path) -> None:
+        [name] = self.names(0)
+        write_status(data, self.ROWS)
+        (data / name).write_bytes(b"")
+
+        [made] = processor(data).uploads(spoiled(source(data, name), "data_audio_status.csv", error))
+
+        assert made.metadata["quality_flags"] == "status_garbled"
+
+    def test_a_tag_that_goes_away_while_its_log_is_read_is_waited_for(self, data: Path) -> None:
+        [name] = self.names(0)
+        write_status(data, self.ROWS)
+        (data / name).write_bytes(b"")
+
+        with pytest.raises(SourceAway):
+            [
+                *processor(data).uploads(
+                    spoiled(source(data, name), "data_audio_status.csv", SourceAway("gone"))
+                )
+            ]
 
     def test_without_a_log_nothing_is_said(self, data: Path) -> None:
         [name] = self.names(0)
