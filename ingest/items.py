@@ -82,6 +82,16 @@ def decode_item(fields: list[Any]) -> Item:
     return FileItem(*fields) if isinstance(fields[0], str) else Tile(*fields)
 
 
+def as_utf8(name: str) -> str:
+    """A name as a key can hold it: where it is not UTF-8, ``%`` and two digits stand for each byte that is not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        escaped = name.replace("%", "%25")
+        return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in escaped)
+    return name
+
+
 def item_id(item: Item) -> str:
     """A short, stable name for an item within its job: 16 hexadecimal digits of BLAKE2b of its name."""
     return hashlib.blake2b(item.name.encode(errors="surrogateescape"), digest_size=8).hexdigest()

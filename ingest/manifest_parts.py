@@ -39,6 +39,7 @@ SCHEMA = pa.schema(_FIELDS)
 
 Read = TypeVar("Read")
 _PART_NAME = re.compile(r"\d{10}-\w+\.arrow\.zst")
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 READERS = 16
 LISTED_AT_ONCE = 1000  # by an S3 server
@@ -116,8 +117,13 @@ def _array(name: str, batch: int, rows: list[Row]) -> Any:
 
 
 def as_text(value: Any) -> Any:
-    """Names that are not UTF-8 in a form that is; such an item never gets a key, but may be a source."""
+    """Names that are not UTF-8 in a form that is; keys and `source_path` have ``%`` and two digits a byte."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def as_path(text: str) -> str:
+    """The path that :func:`as_text` made this of, where it was not UTF-8."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def decode_part(data: bytes, name: str) -> pa.Table:

@@ -22,7 +22,7 @@ from ingest.config.job import ConfigPath
 from ingest.devices import checked_id
 from ingest.digests import hashed
 from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceMissing, SourceUnreadable
-from ingest.items import FileItem, Item
+from ingest.items import FileItem, Item, as_utf8
 from ingest.plugins.files import Folder, FolderParams
 from ingest.plugins.folder_walk import Walk
 from ingest.plugins.local import regular_file
@@ -368,16 +368,6 @@ def _opened(path: Path) -> int:
         raise SourceMissing(f"there is no file {str(path)!r}") from None
     except OSError as error:
         raise SourceUnreadable(f"{str(path)!r} cannot be read: {error.strerror}") from error
-
-
-def as_utf8(name: str) -> str:
-    """A name as a key can hold it: where it is not UTF-8, ``%`` and two digits stand for each byte that is not."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        escaped = name.replace("%", "%25")
-        return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in escaped)
-    return name
 
 
 def _epoch_name(item: FileItem, number: int) -> str:

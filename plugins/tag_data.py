@@ -170,8 +170,8 @@ class TagData(TileProcessor[TagDataParams]):
 
     def _fields(self, source: Source, suffix: str | None) -> dict[str, str]:
         """The key's fields; the path and name of what was converted end as it does."""
-        own = source.item.fields()
-        path = source.facts.get("source_path", str(own["path"]))
+        path = source.facts.get("source_path", source.item.name)
+        own = FileItem(path).fields()
         fields = {"ingest_date": self.context.date, "path": path, "suffix": str(own["suffix"])}
         if suffix is not None:
             fields["path"] = path.removesuffix(str(own["suffix"])) + suffix

@@ -20,7 +20,7 @@ from ingest.backup import BackupFolder, Kept
 from ingest.config import Settings
 from ingest.config.job import ConfigPath
 from ingest.errors import ConfigError, ItemError, KeyConflict, SourceAway, SourceChanged, SourceRefused
-from ingest.items import FileItem, Item
+from ingest.items import FileItem, Item, as_utf8
 from ingest.processors import JobContext, Params, PathProcessor
 from ingest.ssh.connection import Address
 from ingest.ssh.remote_files import RemoteFiles
@@ -92,8 +92,9 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
     host key must be the one that it showed at first contact. The capture service is stopped before the files are
     listed. ``lost+found`` is left out; links and special files are too, and are counted.
 
-    Key fields, beside those of a file, whose path in them is that on the tag: ``{device}`` and ``{ingest_date}``. The
-    manifest says ``device``, ``source_path`` (below the folder of data), ``source_sha256`` and ``backup``.
+    Key fields, beside those of a file, whose path in them is that on the tag: ``{device}`` and ``{ingest_date}``. A
+    name that is not UTF-8 is written in them with ``%`` and two digits for each byte that is not. The manifest says
+    ``device``, ``source_path`` (below the folder of data), ``source_sha256`` and ``backup``.
     """
 
     Params: ClassVar[type[Params]] = WhaleTagParams
@@ -254,7 +255,7 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
         if not isinstance(item, FileItem):
             return {}
         device, _, below = item.path.partition("/")
-        return {**FileItem(below).fields(), "device": device, "ingest_date": self.context.date}
+        return {**FileItem(as_utf8(below)).fields(), "device": device, "ingest_date": self.context.date}
 
     def open(self, path: str) -> AbstractContextManager[Path]:
         """The backup copy of the file, made now where there is none.
@@ -274,7 +275,7 @@ class WhaleTag(PathProcessor[WhaleTagParams]):
             kept = self._kept(self._tag(name), below, self._listed.get(path))
         self._facts[path] = {
             "device": name,
-            "source_path": below,
+            "source_path": as_utf8(below),
             "source_sha256": kept.sha256,
             "backup": str(kept.path),
         }

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from ingest import manifest, offloads
 from ingest.config import Destination, Settings, UploadConfig
 from ingest.errors import ConfigError, ObjectMissing
+from ingest.items import as_utf8
 from ingest.ledger import State
-from ingest.manifest_parts import ManifestDamaged
+from ingest.manifest_parts import ManifestDamaged, as_path
 from ingest.markers import object_key
 from ingest.ssh.tag import ROOT
 from ingest.stores.base import Store
@@ -178,11 +179,16 @@ def _rows(
 
 def _row(row: Mapping[str, Any], device: str, prefix: str) -> Row | None:
     metadata = dict(row["metadata"] or ())
-    path = metadata.get("source_path", "")
-    if metadata.get("device") != device or row["item"] != f"{device}/{path}":
+    said, begin = metadata.get("source_path", ""), f"{device}/"
+    if metadata.get("device") != device or not row["item"].startswith(begin):
         return None
+    item, backup = row["item"].removeprefix(begin), metadata.get("backup", "")
+    if item != said:
+        item, backup = as_path(item), as_path(backup)  # its name is not UTF-8
+        if as_utf8(item) != said:
+            return None
     return Row(
-        path,
+        item,
         row["size_bytes"],
         row["mtime"],
         metadata.get("source_sha256", ""),
@@ -190,5 +196,5 @@ def _row(row: Mapping[str, Any], device: str, prefix: str) -> Row | None:
         row["stored_bytes"],
         row["sha256"],
         metadata.get("conversion", "as_is"),
-        metadata.get("backup", ""),
+        backup,
     )

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ingest.errors import ConfigError, ItemError, KeyConflict, KeyInvalid, SourceUnreadable, Stopped
-from ingest.items import FileItem
-from ingest.plugins.card import Card, CardParams, Reading, as_utf8
+from ingest.items import FileItem, as_utf8
+from ingest.plugins.card import Card, CardParams, Reading
 from ingest.plugins.card_file import CardFile
 from ingest.processors import Params, Source
 from tests.needs import require

@@ -22,6 +22,7 @@ from tests.ssh_servers import TAG, USER, SimulatedTag
 RAW, NESTED, TABLE, TEXT = f"{START_MS}.raw", "dive 1/notes.bin", "data_light.csv", "readme.txt"
 ODD = 'dive 1/it\'s "odd" $(touch pwned); *?`id` \\ new\nline'
 OPTION = "-rf"
+NOT_UTF8, LIKE_IT = os.fsdecode(b"dive 1/caf\xe9 100%.csv"), "caf\\udce9"
 OLD_S = 1_700_000_100
 
 
@@ -33,8 +34,8 @@ def fill(folder: Path) -> None:
     write_status(folder, [(75_000, "Restarted! | ", False, 1)])
     (folder / RAW).write_bytes(sound(2000) + b"\x01")
     (folder / TABLE).write_bytes(b"Timestamp [us],Light\n" + b"1,2\n" * 500)
-    for path in (NESTED, TEXT, ODD, OPTION):
-        (folder / path).write_bytes(b"content of " + path.encode())
+    for path in (NESTED, TEXT, ODD, OPTION, LIKE_IT):
+        (folder / path).write_bytes(b"content of " + os.fsencode(path))
     for path in files_of(folder):
         os.utime(folder / path, (OLD_S, OLD_S))
 

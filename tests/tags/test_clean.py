@@ -31,7 +31,20 @@ from tests.cluster import run as command
 from tests.plugins.tag_folder import sound
 from tests.s3_servers import S3Server, use_credentials
 from tests.ssh_servers import TAG, USER, OpenSsh, simulated_tag
-from tests.tags.cleaning import NESTED, ODD, OLD_S, OPTION, RAW, TABLE, TEXT, World, files_of, fill
+from tests.tags.cleaning import (
+    LIKE_IT,
+    NESTED,
+    NOT_UTF8,
+    ODD,
+    OLD_S,
+    OPTION,
+    RAW,
+    TABLE,
+    TEXT,
+    World,
+    files_of,
+    fill,
+)
 
 OTHER = b"Content of readme.txt"
 """Other bytes, as many as the file has."""
@@ -73,7 +86,7 @@ def said(done: Result) -> dict[str, dict[str, Any]]:
 
 def test_what_is_proven_is_erased_and_logged(world: World, clean: Callable[..., Result]) -> None:
     before = files_of(world.tag.data)
-    assert {RAW, NESTED, TABLE, TEXT, ODD, OPTION} < before.keys()
+    assert {RAW, NESTED, TABLE, TEXT, ODD, OPTION, LIKE_IT} < before.keys()
 
     done = clean("--yes", "--json")
 
@@ -514,11 +527,13 @@ def test_a_tag_with_openssh_is_offloaded_and_cleaned(
     openssh: OpenSsh, tmp_path: Path, redis_url: str
 ) -> None:
     fill(openssh.data)
+    (openssh.data / NOT_UTF8).write_bytes(b"a,b\n")
     login = ["--user", openssh.login().user, "--key-file", str(openssh.user_key)]
     tag, root = f"{TAG}={openssh.address}", str(openssh.data)
     to = ["--to", str(tmp_path / "stored"), "--backup", str(tmp_path / "backup"), "--yes", "-p", "1"]
     done = command("tags", "offload", tag, *login, *to, "--set", f"path_processor.params.root_dir={root}")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert len([*(tmp_path / "stored").rglob("caf%E9 100%25.csv.gz")]) == 1
     (openssh.data / "new").write_bytes(b"new")
 
     erased = CliRunner().invoke(main, ["tags", "clean", tag, *login, "--root-dir", root, "--yes"])
