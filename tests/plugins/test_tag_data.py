@@ -4,8 +4,8 @@ import errno
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,8 @@ def source(folder: Path, name: str, **facts: str) -> Source:
 def spoiled(given: Source, name: str, error: Exception) -> Source:
     """The same, with a file beside it that cannot be opened."""
 
-    @contextmanager
-    def fail() -> Iterator[Path]:
+    def fail() -> AbstractContextManager[Path]:
         raise error
-        yield
 
     assert given.beside is not None
     beside = {**given.beside(), name: fail}
