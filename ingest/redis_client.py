@@ -37,9 +37,10 @@ def without_password(url: str) -> str:
 
 
 def _takes_no_writes(error: redis.exceptions.ResponseError) -> bool:
-    """Whether it has no memory, cannot save, or is a replica; a script that fails quotes that in the middle."""
-    words = ("OOM command", "command not allowed when used memory", "MISCONF", "READONLY")
-    return isinstance(error, redis.exceptions.ReadOnlyError) or any(word in str(error) for word in words)
+    """Whether it has no memory, cannot save, is a replica, or has none; a failed script quotes that in the middle."""
+    words = ("OOM command", "command not allowed when used memory", "MISCONF", "READONLY", "NOREPLICAS")
+    kinds = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
+    return isinstance(error, kinds) or any(word in str(error) for word in (*words, "MASTERDOWN"))
 
 
 @contextmanager
@@ -68,6 +69,6 @@ def redis_errors(url: str) -> Iterator[None]:
         if _takes_no_writes(error):
             raise RedisFull(
                 f"Redis at {shown} takes no writes: {error}",
-                hint="has it memory, disk space, and is it no replica? The work goes on by itself",
+                hint="has it memory, disk space and its replicas, and is it none itself? The work goes on by itself",
             ) from error
         raise RedisError(f"Redis at {shown} answered: {error}") from error
