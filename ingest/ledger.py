@@ -16,7 +16,7 @@ Keys of a job, all below ``ingest:{ID}``:
 ``…:additions``    set     keys of what finishers stored beside the data
 ``…:slots:NAME``   zset    who holds a slot (connections to a host, say) → when that lease ends, in milliseconds
 ``…:nodes``        zset    node → when it was last seen
-``…:left``         set     nodes that were stopped by their own command, and did not die
+``…:left``         set     nodes that were asked to stop: if they died since, then not of an item
 ``…:ended``        hash    node and process → why the node ended that process
 ``…:node:NAME``    hash    what a node says of itself; expires when the node dies
 ``…:pause``        string  why the work waits; expires unless renewed
@@ -290,7 +290,7 @@ class Ledger:
             self.client.hset(self.key("ended"), f"{node} {process}", why)
 
     def stopped_by_itself(self, node: str) -> None:
-        """Note that a node was ended by its own command: no item it had in hand is to blame."""
+        """Note that a node was asked to end, or was ended by its own command: no item it has in hand is to blame."""
         with redis_errors(self.url):
             self.client.sadd(self.key("left"), node)
 

@@ -28,10 +28,12 @@ from celery.exceptions import SecurityWarning
 from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
+from ingest.ledger import Ledger
 from ingest.node_name import new_node_name
 from ingest.plugin_loader import import_ours
 from ingest.presence import STOP_WITHIN_S, Presence
 from ingest.queue import make_app
+from ingest.redis_server import redis_url
 from ingest.version import __version__
 from ingest.workers.events import GatherEvents
 from ingest.workers.guard import Bounds, Guard
@@ -62,7 +64,7 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     Raises:
         JobNotFound, RedisError: before it has begun; a Redis that is away just then is waited for.
     """
-    threading.Thread(target=_stop_when_left_alone, name="stdin", daemon=True).start()
+    threading.Thread(target=_stop_when_left_alone, args=(job_id, node, settings), daemon=True).start()
     job = patiently(lambda: Job(job_id, settings), settings.redis_patience_s)
     lease_s = job.config.queue.lease_s
     import_ours(job.config)
@@ -114,12 +116,14 @@ def _leave(presence: Presence, node: str) -> None:
         log.debug("could not say goodbye: %s", error.what)
 
 
-def _stop_when_left_alone() -> None:
+def _stop_when_left_alone(job_id: str, node: str, settings: Settings) -> None:
     """Wait for the end of standard input, then stop as for SIGTERM; for good if that takes too long."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_WITHIN_S)
+    with suppress(RedisError):  # what it has in hand is not to blame for its end
+        Ledger(redis_url(settings), job_id).stopped_by_itself(node)
     os.killpg(0, signal.SIGKILL)
 
 

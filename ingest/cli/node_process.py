@@ -124,6 +124,8 @@ class NodeProcess:
         with contextlib.suppress(RedisError):
             if self._job is not None:
                 self._job.presence.announce(self.name, {"stopping": when})
+                # Whoever asked may not wait (docker kills after 10 s): what it has in hand is not to blame for that.
+                self._job.ledger.stopped_by_itself(self.name)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it ended within ``timeout_s`` seconds."""

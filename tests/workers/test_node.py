@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,8 +15,8 @@ import pytest
 
 from ingest.job import Job
 from ingest.node_name import new_node_name
-from tests.cluster import run
-from tests.engine.jobs_by_hand import job_over
+from tests.cluster import Command, run
+from tests.engine.jobs_by_hand import begin, feed, job_over
 from tests.engine.making import create, files_config, s3_folder, until
 from tests.s3_servers import S3Server
 
@@ -47,6 +48,50 @@ def test_a_node_is_known_by_the_name_that_its_command_gave_it(job: Job) -> None:
         node.stdin.close()
         assert node.wait(20) == 0
     assert job.presence.nodes() == []
+
+
+@pytest.fixture
+def held(tmp_path: Path, redis_url: str) -> Job:
+    """A job of one file that takes minutes, whose batch was begun once and lost: the next holds its item."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "long.dat").write_bytes(bytes(256 << 10))
+    upload = {"threads": 1, "bandwidth_bytes_per_s": 1024}
+    job = job_over(tmp_path, upload=upload, queue={"lease_s": 60})
+    feed(job)
+    begin(job, 0)
+    return job
+
+
+def holds(job: Job) -> bool:
+    """Whether a node tries an item of the first batch by itself."""
+    return bool(job.ledger.client.hexists(job.ledger.key("in_hand"), "0"))
+
+
+def test_an_item_is_not_blamed_where_its_node_was_asked_to_stop_and_killed(held: Job) -> None:
+    with Command("join", "-j", held.job_id, "-p", "1", "--json") as command:
+        until(lambda: holds(held))
+
+        # When the node is asked to stop, and killed before it has finished, as by `docker stop`
+        command.process.terminate()
+        until(lambda: any(node.stopping for node in held.presence.nodes()))
+        until(lambda: held.ledger.client.scard(held.ledger.key("left")), timeout_s=2)
+        command.kill()
+
+    assert begin(held, 0).kills == {}
+
+
+def test_an_item_is_not_blamed_where_its_node_was_left_alone(held: Job) -> None:
+    quick = "import ingest.presence as p; p.STOP_WITHIN_S = 1.0; from ingest.workers.node import main; main()"
+    command = [sys.executable, "-P", "-c", quick, held.job_id, "--processes", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as node:
+        until(lambda: holds(held))
+
+        # When who started it is gone, and what it has in hand takes longer than it may
+        assert node.stdin is not None
+        node.stdin.close()
+        assert node.wait(30) == -signal.SIGKILL
+
+    assert begin(held, 0).kills == {}
 
 
 def test_a_node_waits_for_a_job_that_its_input_names_and_ends_when_none_comes(
