@@ -145,7 +145,7 @@ class Coordinator:
         self._trouble = error
         log.warning("the coordinator is in trouble: %s", error)
         try:
-            self._job.ledger.note(trouble=str(error))
+            self._job.ledger.note_trouble(str(error))
         except RedisError as redis_error:
             log.debug("could not note it: %s", redis_error.what)
 

@@ -215,12 +215,13 @@ class Ledger:
             return int(self.client.time()[0])
 
     def note(self, **fields: str) -> None:
-        """Set further fields of the job's record, such as what troubles the feeder; what is no text is escaped."""
-        escaped: dict[Any, Any] = {
-            name: text.encode(errors="backslashreplace") for name, text in fields.items()
-        }
+        """Set further fields of the job's record."""
         with redis_errors(self.url):
-            self.client.hset(self.key(), mapping=escaped)
+            self.client.hset(self.key(), mapping=dict[Any, Any](fields))
+
+    def note_trouble(self, what: str) -> None:
+        """Say what is in the way of a job, unless it has ended meanwhile; what is no text is escaped."""
+        self._run(scripts.TROUBLE, [""], [what.encode(errors="backslashreplace")])
 
     def feed(
         self,

@@ -29,6 +29,14 @@ end
 return -1
 """
 
+TROUBLE = """
+-- KEYS: job · ARGV: what is in the way · of a job that has ended, nothing is any more
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == 'complete' or state == 'failed' or state == 'cancelled' or state == 'expired' then return 0 end
+redis.call('HSET', KEYS[1], 'trouble', ARGV[1])
+return 1
+"""
+
 FINISH = """
 -- KEYS: job · ARGV: to · 1 done, 0 was there already, -1 not in a state for this, -2 batches to do, -3 counts disagree
 local f = redis.call('HMGET', KEYS[1], 'state', 'enumerated', 'batches', 'committed', 'items_listed',

@@ -36,7 +36,7 @@ def undo(job: JobHandle, batches: Sequence[int]) -> bool:
     payloads = {batch: pack_items(found[batch]) if batch in found else b"" for batch in batches}
     if not job.ledger.undo(payloads, at_most=UNDONE_AT_MOST):
         return False
-    job.ledger.note(trouble=f"{len(batches)} manifest parts were lost or garbled; their items are done again")
+    job.ledger.note_trouble(f"{len(batches)} manifest parts were lost or garbled; their items are done again")
     job.queue.publish(batches)
     return True
 

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingest import coordinator as coordinator_module
+from ingest import manifest
 from ingest.coordinator import Coordinator
 from ingest.duty import Duty
 from ingest.errors import SourceUnreadable
@@ -122,6 +124,29 @@ def test_a_job_that_was_left_completing_is_completed(job: Job) -> None:
     Coordinator(job, "n2").step()
 
     assert job.ledger.state() is State.COMPLETE
+
+
+def test_a_job_that_another_completed_meanwhile_is_in_no_trouble(
+    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a coordinator that was asleep while it wrote the manifest."""
+    coordinator = Coordinator(job, "n1")
+    while coordinator.step():
+        pass
+    commit(job, 0, 1, 2, 3)
+    really = manifest.complete
+
+    def complete(*args: Any, **options: Any) -> None:
+        monkeypatch.setattr(manifest, "complete", really)
+        Job(job.job_id, job.settings).complete()
+        really(*args, **options)
+
+    monkeypatch.setattr(manifest, "complete", complete)
+    with running(coordinator):
+        until(lambda: "is not completed any more" in caplog.text, timeout_s=20)
+
+    status = job.status()
+    assert (status.state, status.trouble) == (State.COMPLETE, "")
 
 
 def test_a_job_for_a_person_waits_for_the_word(tmp_path: Path, redis_url: str) -> None:

@@ -86,7 +86,7 @@ class TestCreate:
             ledger.record()
 
     def test_a_note_may_hold_a_name_that_is_no_text(self, ledger: Ledger) -> None:
-        ledger.note(trouble=f"the folder {ODD} cannot be listed")
+        ledger.note_trouble(f"the folder {ODD} cannot be listed")
 
         assert "cannot be listed" in ledger.snapshot()[2]["trouble"]
 
@@ -153,7 +153,7 @@ class TestFeed:
         assert ledger.snapshot()[0] is state
 
     def test_ends_the_trouble(self, ledger: Ledger) -> None:
-        ledger.note(trouble="it cannot be listed")
+        ledger.note_trouble("it cannot be listed")
         feed(ledger)
 
         assert "trouble" not in ledger.snapshot()[2]

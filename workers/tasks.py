@@ -91,7 +91,7 @@ def _given_back(job: Job | None, number: int, reason: str) -> Reject:
     """What gives the message back, after a while: perhaps only this node cannot do it, and another takes it."""
     with suppress(RedisError):
         if job is not None:
-            job.ledger.note(trouble=f"batch {number}: {reason}")
+            job.ledger.note_trouble(f"batch {number}: {reason}")
     time.sleep(TRY_AGAIN_AFTER_S)
     return Reject(reason, requeue=True)
 
