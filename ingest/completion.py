@@ -80,6 +80,8 @@ def complete(job: JobHandle) -> State:
     job.queue.purge()
     job.ledger.forget_payloads()
     job.ledger.transition(end, State.COMPLETING)
+    if end is State.COMPLETE:  # nothing reopens it; a failed one is retried from what the ledger knows
+        job.ledger.forget_work()
     return end
 
 

@@ -408,7 +408,7 @@ class Ledger:
         return bool(answer)
 
     def forget_work(self) -> None:
-        """Drop what only unfinished work needs. For a job that was cancelled or has expired."""
+        """Drop what only unfinished work needs. For a job that is complete, was cancelled or has expired."""
         parts = (
             "payloads",
             "attempts",
@@ -422,7 +422,9 @@ class Ledger:
             "pause",
         )
         with redis_errors(self.url):
-            self.client.delete(*(self.key(part) for part in parts))
+            self.client.unlink(
+                *(self.key(part) for part in parts)
+            )  # which stops nobody else where they are large
 
     def note_addition(self, key: str) -> None:
         """Note that a finisher is about to store an object under this key."""

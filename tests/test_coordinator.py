@@ -19,7 +19,7 @@ from ingest.ledger import State, Tally
 from ingest.manifest import read_manifest, write_part
 from ingest.queue import make_app, queue_name
 from tests.engine.jobs_by_hand import Listing, feeder_of, job_over
-from tests.engine.making import until
+from tests.engine.making import keys_in_redis, until
 from tests.restartable import restartable_redis
 
 PATHS = [f"f{number:02}" for number in range(20)]
@@ -111,6 +111,21 @@ def test_the_last_commit_completes_the_job(job: Job) -> None:
     assert job.ledger.state() is State.COMPLETE
     assert [*read_manifest(job.store, job.job_id, job.settings.scratch)] == []
     assert not coordinator.step()
+
+
+def test_a_job_that_is_complete_leaves_its_record_in_redis_and_no_more(job: Job) -> None:
+    """What grows with its batches would fill a Redis of many jobs."""
+    coordinator = Coordinator(job, "n1")
+    while coordinator.step():
+        pass
+    job.ledger.begin(0)
+    commit(job, 0, 1, 2, 3)
+    job.ledger.stopped_by_itself("n2")
+    coordinator.step()
+    coordinator.let_go()
+
+    assert job.ledger.state() is State.COMPLETE
+    assert keys_in_redis(job.ledger.url) == {"ingest:jobs", job.ledger.key()}
 
 
 def test_a_job_that_was_left_completing_is_completed(job: Job) -> None:
