@@ -96,22 +96,30 @@ class BossTileProcessor(TileProcessor[Params]):
         indices = _indices(source.item)
         path = source.path.given if isinstance(source.path, _AsGiven) else str(source.path)
         try:
-            handle = self._processor.process(path, *indices)
+            body = _bytes_of(self._processor.process(path, *indices))
         except Exception as error:
             name = type(self._processor).__name__
-            raise SourceUnreadable(f"{name} could not make this tile: {error!r}") from error
-        yield Upload(_bytes_of(handle))
+            reason = error.what if isinstance(error, IngestError) else repr(error)
+            raise SourceUnreadable(f"{name} could not make this tile: {reason}") from error
+        yield Upload(body)
 
 
 def _bytes_of(handle: Any) -> bytes:
     """All bytes of what a Boss plugin returned: in-memory images come with their position at the end."""
     if isinstance(handle, io.BytesIO):
         return handle.getvalue()
+    if isinstance(handle, bytes | bytearray):
+        return bytes(handle)
     if isinstance(handle, str | Path):
         return Path(handle).read_bytes()
-    with handle:
+    if not callable(getattr(handle, "read", None)):
+        raise SourceUnreadable(f"it returned {type(handle).__name__}; expected a handle on bytes")
+    try:
         handle.seek(0)
         data = handle.read()
+    finally:
+        if callable(getattr(handle, "close", None)):
+            handle.close()
     if not isinstance(data, bytes):
-        raise SourceUnreadable(f"a Boss plugin returned {type(data).__name__}; expected a handle on bytes")
+        raise SourceUnreadable(f"its handle is on {type(data).__name__}; expected one on bytes")
     return data

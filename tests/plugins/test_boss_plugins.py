@@ -226,3 +226,61 @@ def test_a_path_is_handed_on_as_it_was_given(tmp_path: Path) -> None:
     with path.open(path.path(item)) as opened:
         (upload,) = tile.uploads(Source(item, opened))
     assert upload.body == b"s3://bucket//a.png"
+
+
+class Returning:
+    """A Boss tile processor that returns what it was given as a parameter."""
+
+    def setup(self, parameters: dict[str, Any]) -> None:
+        self._returned = parameters["returned"]
+
+    def process(self, *_: Any) -> Any:
+        return self._returned
+
+
+class ReadAndSeek:
+    """As Boss itself, which calls nothing else."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+        self.read, self.seek = self._file.read, self._file.seek
+
+
+def returned(value: Any, folder: Path) -> bytes | Path:
+    context = JobContext("j", "boss", "2026-01-31", None, folder, {"ingest_job": {}})
+    tile = BossTileProcessor(Returning, {"returned": value}, context)
+    (upload,) = tile.uploads(Source(Tile(0, 0, 0), folder))
+    return upload.body
+
+
+@pytest.mark.parametrize("value", [b"tile", bytearray(b"tile"), io.BytesIO(b"tile"), ReadAndSeek(b"tile")])
+def test_what_boss_could_read_is_stored_whole(value: Any, tmp_path: Path) -> None:
+    if hasattr(value, "read"):
+        value.read(2)
+
+    assert returned(value, tmp_path) == b"tile"
+
+
+def closed() -> io.BytesIO:
+    handle = io.BytesIO(b"tile")
+    handle.close()
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "it returned NoneType; expected a handle on bytes"),
+        (np.zeros((2, 2)), "it returned ndarray"),
+        (iter([b"tile"]), "it returned list_iterator"),
+        (io.StringIO("tile"), "its handle is on str"),
+        (closed(), "I/O operation on closed file"),
+        ("/not there", "No such file"),
+    ],
+    ids=["nothing", "numpy", "generator", "text", "closed", "no file"],
+)
+def test_what_is_no_handle_fails_the_tile_with_the_plugins_name(
+    value: Any, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceUnreadable, match=f"Returning could not make this tile: .*{reason}"):
+        returned(value, tmp_path)
