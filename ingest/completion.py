@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import manifest
+from ingest.config import local_folder
 from ingest.ending import abort_uploads
 from ingest.errors import JobError
 from ingest.finishing import Finishing, ManifestResults
@@ -61,7 +62,7 @@ def complete(job: JobHandle) -> State:
 
     def look(parquet: Path) -> None:
         if may_have_twin_keys(job):
-            refuse_twin_keys(parquet)
+            refuse_twin_keys(parquet, local_folder(job.config.destination.url))
 
     def tokens() -> Iterator[tuple[int, str]]:
         return ((batch, part.token) for batch, part in job.ledger.parts(counts.batches))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,3 +44,34 @@ def test_keys_whose_hashes_are_alike_are_told_apart(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(twin_keys, "hash", lambda key: 7, raising=False)
 
     refuse_twin_keys(manifest(tmp_path, ("a", "one", "1"), ("b", "other", "2")))
+
+
+@pytest.fixture
+def folding(tmp_path: Path) -> Iterator[Path]:
+    """A folder where ``A`` and ``a`` are one folder, as on a card's file system: by a mount, none folds here."""
+    for name in ("Ä", "ä"):
+        (tmp_path / name).mkdir()
+    command = ["mount", "--bind", str(tmp_path / "Ä"), str(tmp_path / "ä")]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a folder here")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path / "ä")], check=True)
+
+
+def test_names_that_a_folder_does_not_tell_apart_are_refused(folding: Path) -> None:
+    (folding / "Ä" / "x").write_bytes(b"1")
+    rows = manifest(folding, ("one", "Ä/x", "1"), ("two", "ä/x", "2"))
+
+    with pytest.raises(
+        IngestError, match=r"'one' and 'two' were both stored under 'Ä/x' and 'ä/x', one file"
+    ):
+        refuse_twin_keys(rows, folding)
+    refuse_twin_keys(rows)
+
+
+def test_names_that_a_folder_tells_apart_are_whole(tmp_path: Path) -> None:
+    for name in ("a", "A", "a.", "\u00e9", "e\u0301"):
+        (tmp_path / name).write_text(name)
+    rows = [(name, name, name) for name in ("a", "A", "a.", "\u00e9", "e\u0301", "gone", "GONE")]
+
+    refuse_twin_keys(manifest(tmp_path, *rows), tmp_path)
