@@ -9,7 +9,7 @@ Keys of a job, all below ``ingest:{ID}``:
                            that are tried again: until the job has ended)
 ``…:attempts``     hash    batch → how often it was begun, without what was stopped politely, until committed
 ``…:in_hand``      hash    batch → index of the item being tried by itself, the node that tries it, its process
-``…:kills``        hash    batch → how often each item was in hand when its process died, and why where known
+``…:kills``        hash    batch → how often each item was in hand when its process died, why where known, the last
 ``…:parts``        hash    batch → its manifest part: the token in its name, what it counts, which files it has
 ``…:failures``     hash    ``batch:index`` → a failed item, with its reason
 ``…:uploads``      hash    key → ID of an unfinished multipart upload
@@ -259,7 +259,7 @@ class Ledger:
         return Attempt(
             number=int(number),
             items=unpack_items(payload) if payload else None,
-            kills={int(index): Kills(*known) for index, known in json.loads(kills).items()},
+            kills={int(index): Kills(*known[:2]) for index, known in json.loads(kills).items()},
             began_s=int(began_s),
             payload_sha1=payload_sha1.decode(),
             was_begun=bool(was_begun),
@@ -284,6 +284,13 @@ class Ledger:
         """
         args = [batch, index, kills, why]
         return bool(self._run(scripts.BLAME, ["committed", "in_hand", "kills"], args))
+
+    def pardon(self, batch: int, index: int, node: str, process: int) -> bool:
+        """Take back that an item is to blame for the death of a process that lives: it was cut off, or asleep.
+
+        False where nobody thought so. Only the last that was taken for dead can be pardoned.
+        """
+        return bool(self._run(scripts.PARDON, ["kills"], [batch, index, f"{node} {process}"]))
 
     def note_end(self, node: str, process: int, why: str) -> None:
         """Note why a node is about to end one of its processes, for the item that it tries by itself, if it does."""

@@ -94,7 +94,7 @@ if attempt > 1 then  -- before, nothing was tried by itself
     if redis.call('SISMEMBER', KEYS[7], node) == 0 then
       local known = kills[index] or {0, ''}
       local why = redis.call('HGET', KEYS[8], node .. ' ' .. process)
-      kills[index] = {known[1] + 1, why or known[2]}
+      kills[index] = {known[1] + 1, why or known[2], node .. ' ' .. process}
       redis.call('HSET', KEYS[6], batch, cjson.encode(kills))
     end
     redis.call('HDEL', KEYS[5], batch)
@@ -111,6 +111,18 @@ local kills = cjson.decode(redis.call('HGET', KEYS[3], ARGV[1]) or '{}')
 kills[ARGV[2]] = {tonumber(ARGV[3]), ARGV[4]}
 redis.call('HSET', KEYS[3], ARGV[1], cjson.encode(kills))
 redis.call('HDEL', KEYS[2], ARGV[1])
+return 1
+"""
+
+PARDON = """
+-- KEYS: kills · ARGV: batch, index, node and process · who was taken for dead of the item lives: it had lost its lease
+local text = redis.call('HGET', KEYS[1], ARGV[1])
+if not text then return 0 end
+local kills = cjson.decode(text)
+local known = kills[ARGV[2]]
+if not known or known[3] ~= ARGV[3] then return 0 end
+kills[ARGV[2]] = {known[1] - 1, known[2]}
+redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(kills))
 return 1
 """
 

@@ -273,6 +273,18 @@ class TestAttempts:
         job.ledger.hold_item(0, 1)
         assert begin(job, 0).kills == {1: Kills(1), 2: Kills(2)}
 
+    def test_do_not_count_a_process_that_was_only_cut_off(self, job: Job) -> None:
+        feed(job.ledger)
+        begin(job, 0)
+        for process in (7, 8, 9):  # each is cut off while it has the item in hand, and comes back
+            begin(job, 0)
+            job.ledger.hold_item(0, 3, "n1", process)
+            begin(job, 0)
+            assert not job.ledger.pardon(0, 3, "n1", process + 1)
+            assert job.ledger.pardon(0, 3, "n1", process)
+            assert not job.ledger.pardon(0, 3, "n1", process)
+        assert begin(job, 0).kills == {3: Kills(0)}
+
     def test_say_why_a_process_was_ended(self, job: Job) -> None:
         feed(job.ledger)
         begin(job, 0)

@@ -109,7 +109,9 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
         return False
 
     def hold(index: int) -> None:
-        patiently(lambda: ledger.hold_item(number, index, kit.node, os.getpid()), patience_s, kit.watch.check)
+        process = os.getpid()
+        patiently(lambda: ledger.hold_item(number, index, kit.node, process), patience_s, kit.watch.check)
+        kit.watch.also(lambda: ledger.pardon(number, index, kit.node, process))
 
     part = secrets.token_hex(4)
     try:
@@ -129,6 +131,8 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
         # It did not die: no item is to blame, and the attempt does not count.
         patiently(lambda: ledger.release(number), patience_s)
         raise
+    finally:
+        kit.watch.also(None)
     listed = Listed.of(attempt.items) if attempt.items else None
     return patiently(
         lambda: ledger.commit(

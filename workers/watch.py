@@ -33,6 +33,7 @@ class Watch:
         self._items = 0
         self._size_bytes = 0
         self._ended = threading.Event()
+        self._sign_of_life: Callable[[], object] | None = None
 
     @classmethod
     def of(cls, presence: Presence, node: str, process: int) -> Watch:
@@ -59,12 +60,13 @@ class Watch:
         """Exchange reports and orders once. A Redis that is away for a while changes no orders."""
         if self._exchange is None:
             return
+        sign_of_life = self._sign_of_life
         try:
-            orders = self._exchange(ProcessReport(self._in_hand, self._items, self._size_bytes))
+            self.follow(self._exchange(ProcessReport(self._in_hand, self._items, self._size_bytes)))
+            if sign_of_life is not None:
+                sign_of_life()
         except RedisError as error:
             log.debug("no orders: %s", error.what)
-            return
-        self.follow(orders)
 
     def follow(self, orders: Orders) -> None:
         """Take new orders."""
@@ -110,6 +112,10 @@ class Watch:
     def take(self, name: str) -> None:
         """Say which item is in hand; "" for none."""
         self._in_hand = name
+
+    def also(self, sign_of_life: Callable[[], object] | None) -> None:
+        """What else to tell Redis at each exchange from now on; None for nothing."""
+        self._sign_of_life = sign_of_life
 
     def count(self, items: int, size_bytes: int) -> None:
         """Add to what this process has done since it started."""

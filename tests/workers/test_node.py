@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ingest.job import Job
+from ingest.ledger import Kills
 from ingest.node_name import new_node_name
 from tests.cluster import Command, run
 from tests.engine.jobs_by_hand import begin, feed, job_over
@@ -92,6 +93,17 @@ def test_an_item_is_not_blamed_where_its_node_was_left_alone(held: Job) -> None:
         assert node.wait(30) == -signal.SIGKILL
 
     assert begin(held, 0).kills == {}
+
+
+def test_an_item_is_not_blamed_where_its_process_was_cut_off_and_comes_back(held: Job) -> None:
+    with Command("join", "-j", held.job_id, "-p", "1", "--json"):
+        until(lambda: holds(held))
+
+        # When its lease has run out, and another takes it for dead
+        assert begin(held, 0).kills == {0: Kills(1)}
+
+        # Then the process, which lives, puts that right
+        until(lambda: begin(held, 0).kills == {0: Kills(0)}, timeout_s=10)
 
 
 def test_a_node_waits_for_a_job_that_its_input_names_and_ends_when_none_comes(
