@@ -12,7 +12,7 @@ from ingest import offloads
 from ingest.cli.output import emit_json, human_bytes, note, plural, printable
 from ingest.cli.tag_args import addressed, scan_of, tag_options
 from ingest.config import Settings
-from ingest.errors import ConfigError
+from ingest.errors import ConfigError, IngestError, ItemError, SourceAway, StoreError
 from ingest.ssh.tag import ROOT, Tag, open_tag
 from ingest.tags.clean import Cleaning, Erased
 from ingest.tags.proof import Left, Proof
@@ -46,6 +46,8 @@ def command(
     with the reason. The files are listed with their proofs, and you are asked; each is looked at again right before it
     is erased. To be run on the machine that offloaded the tags. The exit code is 3 where files are left.
 
+    Of several tags, one that cannot be cleaned is left and named at the end, with the exit code of the first one's trouble.
+
     \b
     Example:
       ingest tags clean wt-a1b2c3d4 --dry-run
@@ -55,13 +57,22 @@ def command(
     if bool(tags) == all_tags:
         raise ConfigError("name the tags to clean, or give --all", hint="`ingest tags list` shows them")
     scan, settings = scan_of(networks, port, user, key_file, ask_password=ask_password)
-    left = 0
-    for name, address in addressed(tags, scan, settings).items():
+    left, troubles = 0, dict[str, IngestError]()
+    named = addressed(tags, scan, settings)
+    for name, address in named.items():
         tag = open_tag(name, address, settings, user=scan.user, key_file=scan.key_file, root=root_dir)
         try:
             left += _clean(tag, settings, dry_run=dry_run, as_json=as_json, yes=yes)
+        except (ConfigError, ItemError, SourceAway, StoreError) as error:
+            if len(named) == 1:
+                raise
+            troubles[name] = error
+            note(f"{name} is left: {error.what}{f' ({error.hint})' if error.hint else ''}")
         finally:
             tag.close()
+    if troubles:
+        note(f"left: {', '.join(troubles)}")
+        return next(iter(troubles.values())).exit_code
     return 3 if left else 0
 
 

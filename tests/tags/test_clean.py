@@ -130,6 +130,24 @@ def test_nothing_is_erased_where_nobody_said_so(
     assert world.tag.removed == []
 
 
+def test_of_several_tags_those_that_cannot_be_cleaned_are_left_and_named(
+    world: World, clean: Callable[..., Result]
+) -> None:
+    others = ["wt-other1", "wt-other2"]
+    for name in others:
+        (world.state / "offloads" / f"{name}.jsonl").unlink(missing_ok=True)
+
+    done = CliRunner().invoke(
+        main,
+        ["tags", "clean", *(f"{name}=127.0.0.1:9" for name in others), *world.options, "--yes", "--json"],
+    )
+
+    assert done.exit_code == 2, done.output
+    assert files_of(world.tag.data) == {}
+    assert "wt-other1 is left: this machine has no record of an offload of wt-other1" in done.stderr
+    assert done.stderr.endswith("left: wt-other1, wt-other2\n")
+
+
 def keep_time(path: Path, body: bytes) -> None:
     path.write_bytes(body)
     os.utime(path, (OLD_S, OLD_S))
