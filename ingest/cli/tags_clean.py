@@ -46,7 +46,7 @@ def command(
     with the reason. The files are listed with their proofs, and you are asked; each is looked at again right before it
     is erased. To be run on the machine that offloaded the tags. The exit code is 3 where files are left.
 
-    Of several tags, one that cannot be cleaned is left and named at the end, with the exit code of the first one's trouble.
+    Of several tags, one that cannot be cleaned is left and named at the end; the exit code is for the first.
 
     \b
     Example:

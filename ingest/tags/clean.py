@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ingest import offloads
 from ingest.config import Settings
-from ingest.errors import ItemError, SourceMissing, SourceUnreadable
+from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
 from ingest.ssh.tag import CAPTURE_SERVICE, Tag
 from ingest.tags.evidence import Offload, offloads_of
 from ingest.tags.proof import Left, Proof, Prover
@@ -44,11 +44,20 @@ class Cleaning:
         Reads only; may be repeated.
 
         Raises:
-            ConfigError: this machine knows of no offload of this tag.
+            ConfigError: this machine knows of no offload of this tag, or its scratch folder cannot be written.
             SourceUnreadable: the tag still records, or does not say whether it does.
             SourceAway: the tag is out of reach, or cannot be trusted.
             StoreError: a destination is out of reach.
         """
+        try:
+            yield from self._findings()
+        except OSError as error:  # of tags, stores and backups they are our own by now
+            raise ConfigError(
+                f"the scratch folder {self._settings.scratch} cannot be used: {error.strerror or error}",
+                hint="make room there, or set INGEST_SCRATCH_DIR to a folder with room for the largest object",
+            ) from error
+
+    def _findings(self) -> Iterator[Proof | Left]:
         found = offloads_of(self._tag.name, self._tag.files.root, self._settings)
         self._service = _service_of(found)
         self._ensure_silent()

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ingest import manifest, offloads
 from ingest.config import Destination, Settings, UploadConfig
-from ingest.errors import ConfigError, ObjectMissing
+from ingest.errors import BucketMissing, ConfigError, ObjectMissing
 from ingest.items import as_utf8
 from ingest.ledger import State
 from ingest.manifest_parts import ManifestDamaged, as_path
@@ -112,6 +112,11 @@ def _offload(device: str, root: str, record: Mapping[str, Any], settings: Settin
         return Offload(job_id, str(error))
     except ManifestDamaged as error:
         return Offload(job_id, error.what)
+    except BucketMissing as error:
+        return Offload(
+            job_id,
+            f"the destination of job {job_id} is gone ({error.what}): bring it back, or offload the tag again",
+        )
     bucket = RetryingStore(open_bucket(destination, upload), RETRIES)
     return Offload(job_id, "", rows, twice, bucket, params.get("capture_service", ""))
 

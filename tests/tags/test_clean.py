@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -146,6 +147,21 @@ def test_of_several_tags_those_that_cannot_be_cleaned_are_left_and_named(
     assert files_of(world.tag.data) == {}
     assert "wt-other1 is left: this machine has no record of an offload of wt-other1" in done.stderr
     assert done.stderr.endswith("left: wt-other1, wt-other2\n")
+
+
+def test_a_full_scratch_disk_erases_nothing_and_is_named(
+    world: World, clean: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+
+    done = clean("--yes")
+
+    assert done.exit_code == 2
+    assert "scratch cannot be used: No space left on device" in done.output
+    assert world.tag.removed == []
 
 
 def keep_time(path: Path, body: bytes) -> None:
@@ -327,6 +343,11 @@ def nothing_there(world: World) -> None:
     world.edit_record(destination=destination)
 
 
+def bucket_gone(world: World) -> None:
+    destination = {**world.records()[-1]["destination"], "url": "s3://gone-for-good/field"}
+    world.edit_record(destination=destination)
+
+
 def store_gone(world: World) -> None:
     world.edit_record(
         destination={**world.records()[-1]["destination"], "endpoint_url": "http://127.0.0.1:9"}
@@ -386,6 +407,7 @@ THE_TAG: dict[str, tuple[Callable[[World], object], str, int]] = {
     ),
     "the record names no destination": (lambda w: w.edit_record(destination=None), "names no destination", 3),
     "the record names another bucket": (nothing_there, "has not finished", 3),
+    "the bucket is gone": (bucket_gone, "or offload the tag again", 3),
     "the job was cancelled": (lambda w: w.edit_summary(state="cancelled"), "is cancelled, not complete", 3),
     "the job has failed items": (lambda w: w.edit_summary(state="failed"), "is failed, not complete", 3),
     "the job has not finished": (lambda w: w.delete(f"{w.prefix}job.json"), "has not finished", 3),
