@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ _EXACT = 1e-4
 """Of a sample: what the rounding of times amounts to, and less than their own exactness."""
 
 Neighbour = Callable[[], AbstractContextManager[Path]]
+
+MOST_BETWEEN = 16
+"""So many files of other channels may lie between two of one."""
 
 
 @dataclass(slots=True)
@@ -119,6 +123,8 @@ class Cutter:
         segment_ns: the length of a cell.
         previous, following: open the neighbouring files, where there are any.
         sound: what is known of the files before; it takes note of this one.
+        beside: lists the files of its folder by name, where that is known: between two files of a channel may lie some
+            of other channels, as where several hydrophones record into one folder.
     """
 
     def __init__(
@@ -128,8 +134,12 @@ class Cutter:
         previous: Neighbour | None,
         following: Neighbour | None,
         sound: Sound,
+        beside: Callable[[], Mapping[str, Neighbour]] | None = None,
+        name: str = "",
     ) -> None:
         self._sound = sound
+        self._beside = beside
+        self._name = name
         self._recording = recording
         self._segment_ns = segment_ns
         self._previous = previous
@@ -218,11 +228,25 @@ class Cutter:
             segment.partial = "its file begins within it, and none comes before"
             return True
         try:
-            with self._previous() as path:
-                return not self._is_held(Recording(path), run)
+            for before in (self._previous, *self._others(-1)):
+                with before() as path:
+                    recording = Recording(path)
+                    if run.channel_id in recording.channels():
+                        return not self._is_held(recording, run)
         except ItemError as error:
             segment.partial = f"its file begins within it, and the one before cannot be read: {error.what}"
             return True
+        segment.partial = "its file begins within it, and none of its channel comes before"
+        return True
+
+    def _others(self, step: int) -> Iterator[Neighbour]:
+        """The files after the one that follows (1), or before the one before (-1), by name; of a folder's listing."""
+        files = self._beside() if self._beside is not None else {}
+        names = sorted(files, key=os.fsencode)
+        if self._name in names:
+            at = names.index(self._name)
+            others = names[at + 2 :] if step > 0 else names[: max(0, at - 1)][::-1]
+            yield from (files[name] for name in others[:MOST_BETWEEN])
 
     def _is_held(self, before: Recording, run: Run) -> bool:
         """Whether the file before has a sample in a run's first segment.
@@ -242,7 +266,7 @@ class Cutter:
         place, piece = segment.pieces[-1] if segment.pieces else (0, ())
         if place + len(piece) >= segment.samples:
             return
-        following = self._open_following()
+        following = self._open_following(segment.channel_id)
         if isinstance(following, str):
             self._mark(segment, f"its file ends within it, and {following}")
             return
@@ -274,14 +298,20 @@ class Cutter:
     def _mark(self, segment: Segment, why: str) -> None:
         segment.partial = f"{segment.partial}; {why}" if segment.partial else why
 
-    def _open_following(self) -> Recording | str:
-        """The file that follows, or why there is none; opened once."""
+    def _open_following(self, channel_id: str) -> Recording | str:
+        """The next file of a channel, or why there is none. The one that follows is opened once."""
         if self._next is None:
-            if self._following is None:
-                self._next = "none follows"
-            else:
-                try:
-                    self._next = Recording(self._open.enter_context(self._following()))
-                except ItemError as error:
-                    self._next = f"the one that follows cannot be read: {error.what}"
-        return self._next
+            self._next = self._opened(self._following) if self._following is not None else "none follows"
+        if isinstance(self._next, str) or channel_id in self._next.channels():
+            return self._next
+        for other in self._others(1):
+            found = self._opened(other)
+            if isinstance(found, str) or channel_id in found.channels():
+                return found
+        return "none of its channel follows"
+
+    def _opened(self, neighbour: Neighbour) -> Recording | str:
+        try:
+            return Recording(self._open.enter_context(neighbour()))
+        except ItemError as error:
+            return f"the one that follows cannot be read: {error.what}"

@@ -45,6 +45,7 @@ class Soundscape(TileProcessor[SoundscapeParams]):
     Params: ClassVar[type[Params]] = SoundscapeParams
     key_fields: ClassVar[dict[str, str]] = {"channel_id": "the channel, as `OO.HYEA2..YDH`"}
     uses_neighbours: ClassVar[bool] = True
+    looks_beside: ClassVar[bool] = True
     default_key: ClassVar[str | None] = "{parent}{stem}_{channel_id}{suffix}"
 
     def __init__(self, params: SoundscapeParams, context: JobContext) -> None:
@@ -77,7 +78,10 @@ class Soundscape(TileProcessor[SoundscapeParams]):
 
     def uploads(self, source: Source) -> Iterator[Upload]:
         recording = Recording(source.path)
-        with Cutter(recording, MINUTE_NS, source.previous, source.following, self._sound) as cutter:
+        beside, name = source.beside, source.item.name.rpartition("/")[2]
+        with Cutter(
+            recording, MINUTE_NS, source.previous, source.following, self._sound, beside, name
+        ) as cutter:
             for channel_id, segments in groupby(cutter.segments(), lambda segment: segment.channel_id):
                 yield from self._channel(channel_id, segments)
 

@@ -41,7 +41,8 @@ class Spectrogram(TileProcessor[SpectrogramParams]):
     Levels are power spectral densities in dB re 1 count²/Hz, or re 1 µPa²/Hz with ``calibration``. A gap is
     transparent in a picture (grey in a figure) and silence in a clip; a cell of the grid without any sound is skipped
     and counted (``segments_empty``). A segment that crosses two files belongs to the first, and is filled up from the
-    second; where that cannot be had, ``partial`` says why. Nothing is interpolated.
+    second; where that cannot be had, ``partial`` says why. In a folder the files of channels may alternate, with
+    up to 16 of others between two of one. Nothing is interpolated.
 
     Rate, length and channels come from the headers; each channel of a file has its own segments.
 
@@ -51,6 +52,7 @@ class Spectrogram(TileProcessor[SpectrogramParams]):
 
     Params: ClassVar[type[Params]] = SpectrogramParams
     uses_neighbours: ClassVar[bool] = True
+    looks_beside: ClassVar[bool] = True
     default_key: ClassVar[str | None] = (
         "{folder}/{instrument}/{YYYY_MM_DD}/{net}_{sta}_{loc}_{cha}_{YYYY_MM_DD}T{HH_MM_SS}_{mmm}{suffix}"
     )
@@ -92,7 +94,10 @@ class Spectrogram(TileProcessor[SpectrogramParams]):
         recording = Recording(source.path)
         segment_ns = round(self.params.segment_s * 1000) * 1_000_000
         empty: dict[str, str] = {}
-        with Cutter(recording, segment_ns, source.previous, source.following, self._sound) as cutter:
+        beside, name = source.beside, source.item.name.rpartition("/")[2]
+        with Cutter(
+            recording, segment_ns, source.previous, source.following, self._sound, beside, name
+        ) as cutter:
             for segment in cutter.segments():
                 channel_id = segment.channel_id
                 if channel_id not in empty:

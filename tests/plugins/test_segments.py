@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,6 +96,29 @@ def test_a_seam_is_as_exact_as_its_times(tmp_path: Path, microseconds: int) -> N
     made = cut([files[0], later], 0)[0]
     assert [(len(segment.pieces), segment.overlap_samples) for segment in made] == [(1, 0), (1, 0)]
     assert (made[1].pieces[0][1] == sound[2 * RATE_HZ :]).all()
+
+
+def test_files_of_two_channels_may_alternate_in_a_folder(tmp_path: Path) -> None:
+    bounds, sound = [0, 3, 6, 8], noise(8)
+    for number, (a, b) in enumerate(pairwise(bounds)):
+        for channel in ("OO.A..HDH", "OO.B..HDH"):
+            begin = str(BEGIN + a)
+            samples = sound[a * RATE_HZ : b * RATE_HZ]
+            write(tmp_path / f"{number}{channel[3]}.mseed", trace(samples, begin, channel_id=channel))
+    files = sorted(tmp_path.glob("*.mseed"))
+    beside: dict[str, Neighbour] = {path.name: partial(nullcontext, path) for path in files}
+
+    made: list[tuple[str, int, float, str]] = []
+    for number, path in enumerate(files):
+        previous = files[number - 1] if number else None
+        following = files[number + 1] if number + 1 < len(files) else None
+        around = opener(previous), opener(following), Sound(), lambda: beside, path.name
+        with Cutter(Recording(path), SEGMENT_S * SECOND_NS, *around) as cutter:
+            for one in cutter.segments():
+                second = one.start_ns // SECOND_NS % 60
+                made.append((one.channel_id, second, one.gap_fraction, one.partial))
+
+    assert sorted(made) == [(f"OO.{name}..HDH", second, 0, "") for name in "AB" for second in (0, 2, 4, 6)]
 
 
 class TestCorruptNeighbour:
