@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +21,10 @@ SEGMENT_S = 2
 
 def opener(path: Path | None) -> Neighbour | None:
     return None if path is None else lambda: nullcontext(path)
+
+
+def opened(path: Path) -> Neighbour:
+    return lambda: nullcontext(path)
 
 
 def cut(files: list[Path], number: int, sound: Sound | None = None) -> tuple[list[Segment], str]:
@@ -106,7 +109,7 @@ def test_files_of_two_channels_may_alternate_in_a_folder(tmp_path: Path) -> None
             samples = sound[a * RATE_HZ : b * RATE_HZ]
             write(tmp_path / f"{number}{channel[3]}.mseed", trace(samples, begin, channel_id=channel))
     files = sorted(tmp_path.glob("*.mseed"))
-    beside: dict[str, Neighbour] = {path.name: partial(nullcontext, path) for path in files}
+    beside = {path.name: opened(path) for path in files}
 
     made: list[tuple[str, int, float, str]] = []
     for number, path in enumerate(files):
