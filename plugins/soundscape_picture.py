@@ -43,7 +43,7 @@ class Limits:
 
 
 def day_picture(minutes: Minutes, percentiles: Mapping[int, NDArray[np.float32]], limits: Limits) -> bytes:
-    """A PNG of a day's minutes; missing ones are grey."""
+    """A PNG of a day's minutes; missing ones are grey, digital silence has the darkest colour."""
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, height_ratios=(3, 2))
@@ -70,7 +70,7 @@ def _draw_minutes(
     low, high = limits.levels_db(shown)
     axes.set_facecolor(_MISSING)
     image = axes.imshow(
-        np.ma.masked_invalid(shown.T),
+        np.ma.masked_invalid(np.maximum(shown.T, low)),
         cmap=_COLOURS,
         vmin=low,
         vmax=high,

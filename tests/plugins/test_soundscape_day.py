@@ -159,6 +159,18 @@ def test_a_picture_shows_what_is_missing(tmp_path: Path) -> None:
     assert image.getpixel((round(width * 0.25), round(height * 0.25))) != grey
 
 
+def test_digital_silence_does_not_look_like_what_is_missing(tmp_path: Path) -> None:
+    made = days(stored(tmp_path, minutes(0, 360), minutes(360, 360, level=-np.inf)))
+
+    image = picture(made[f"{FOLDER}/2019-01-12.png"])
+    width, height = image.size
+    loud, silent, missing = (
+        image.getpixel((round(width * place), round(height * 0.25))) for place in (0.2, 0.4, 0.75)
+    )
+    assert missing == (0xD5, 0xDC, 0xE3)
+    assert len({loud, silent, missing}) == 3
+
+
 def test_colours_can_be_fixed(tmp_path: Path) -> None:
     results = stored(tmp_path, minutes(0, 1440))
     here, there = (picture(days(results, level_min_db=low, level_max_db=high)[f"{FOLDER}/2019-01-12.png"])
