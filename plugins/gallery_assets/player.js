@@ -3,6 +3,7 @@
 Gallery.player = {
   audio: new Audio(),
   segment: null,
+  wanted: null, // where to begin once the clip that is loading says how long it is
   moved: () => {}, // (segment, fraction from 0 to 1)
   changed: () => {}, // playing or not
   ended: () => {},
@@ -14,6 +15,10 @@ Gallery.player = {
     audio.preservesPitch = false; // fast playing lifts whales' calls into our hearing
     for (const event of ["play", "pause", "ended"]) audio.addEventListener(event, () => this.changed());
     audio.addEventListener("play", () => this.follow());
+    audio.addEventListener("loadedmetadata", () => {
+      if (this.wanted !== null) this.seek(this.wanted);
+      this.wanted = null;
+    });
     audio.addEventListener("seeked", () => this.tell());
     audio.addEventListener("ended", () => {
       this.tell();
@@ -37,6 +42,7 @@ Gallery.player = {
     if (segment === this.segment) return;
     this.audio.pause();
     this.segment = segment;
+    this.wanted = null;
     if (segment?.clip) {
       this.audio.src = Gallery.url(segment.clip);
       this.audio.playbackRate = this.audio.defaultPlaybackRate;
@@ -62,11 +68,8 @@ Gallery.player = {
   },
 
   seek(fraction) {
-    const go = () => {
-      this.audio.currentTime = fraction * this.audio.duration;
-    };
-    if (this.audio.readyState >= 1) go();
-    else this.audio.addEventListener("loadedmetadata", go, { once: true });
+    if (this.audio.readyState >= 1) this.audio.currentTime = fraction * this.audio.duration;
+    else this.wanted = fraction;
   },
 
   speed(rate) {

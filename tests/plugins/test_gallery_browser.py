@@ -100,6 +100,22 @@ class TestWholeDay:
         page.page.keyboard.press(" ")
         page.until("!Gallery.player.playing")
 
+    def test_a_position_asked_for_in_a_clip_that_loads_is_not_another_clips(
+        self, page: Tab, whole_day: Path
+    ) -> None:
+        page.open(whole_day)
+        page.page.evaluate("""() => {
+            const cells = document.querySelectorAll(".cell");
+            cells[3].click();
+            Gallery.player.seek(0.9);
+            cells[5].click();
+            Gallery.player.audio.addEventListener("playing", () => (window.began ??= Gallery.player.fraction));
+        }""")
+
+        page.until("window.began !== undefined")
+
+        assert page.page.evaluate("window.began") < 0.5
+
     def test_a_click_into_the_large_picture_plays_from_there(self, page: Tab, whole_day: Path) -> None:
         page.open(whole_day, "#2019-01-12T03:00:05Z")
         page.await_chosen("03:00:05")
