@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from ingest.ledger import Ledger, State
@@ -165,12 +165,21 @@ class Presence:
             stopping.decode() if stopping else "",
         )
 
-    def totals(self, node: str) -> tuple[int, int]:
-        """Items and bytes that the node's processes have done since they started."""
+    def totals(self, node: str, alive: Container[int]) -> tuple[int, int]:
+        """Items and bytes that the node's processes have done. Those not ``alive`` have nothing in hand any more."""
         with redis_errors(self._ledger.url):
             raw = cast("dict[bytes, bytes]", self._client.hgetall(self._node_key(node)))
-        reports = [json.loads(text) for name, text in raw.items() if name.startswith(b"process:")]
-        return sum(report[1] for report in reports), sum(report[2] for report in reports)
+            reports = {
+                int(name.removeprefix(b"process:")): ProcessReport(*json.loads(text))
+                for name, text in raw.items()
+                if name.startswith(b"process:")
+            }
+            for process, report in reports.items():
+                if report.in_hand and process not in alive:
+                    empty = replace(report, in_hand="").encode()
+                    self._client.hset(self._node_key(node), f"process:{process}", empty)
+        done = reports.values()
+        return sum(report.items for report in done), sum(report.size_bytes for report in done)
 
     def nodes(self, at_most: int | None = None) -> list[NodeInfo]:
         """The nodes that are there now, by name; of many, those heard of last.

@@ -39,7 +39,10 @@ class TestNodes:
             ("a file",),
         )
         assert (two.node, two.in_hand) == ("n2", ())
-        assert job.presence.totals("n1") == (5, 320)
+        assert job.presence.totals("n1", {7, 8}) == (5, 320)
+        assert job.presence.nodes()[0].in_hand == ("a file",)
+        assert job.presence.totals("n1", {8}) == (5, 320), "what one did that has died stays done"
+        assert job.presence.nodes()[0].in_hand == ()
         job.presence.leave("n1")
         assert [node.node for node in job.presence.nodes()] == ["n2"]
 

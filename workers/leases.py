@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
@@ -104,6 +105,7 @@ class KeepPresence(bootsteps.StartStopStep):
     presence: Presence
     node: str
     facts: dict[str, str | int | float]
+    processes: Callable[[], list[int]]
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -117,7 +119,8 @@ class KeepPresence(bootsteps.StartStopStep):
 
     def _refresh(self) -> None:
         try:
-            items_per_s, bytes_per_s = self._rate.update(time.monotonic(), *self.presence.totals(self.node))
+            done = self.presence.totals(self.node, self.processes())
+            items_per_s, bytes_per_s = self._rate.update(time.monotonic(), *done)
             rates = {"items_per_s": round(items_per_s, 2), "bytes_per_s": round(bytes_per_s)}
             self.presence.announce(self.node, {**self.facts, **rates})
         except RedisError as error:
@@ -130,6 +133,9 @@ class KeepPresence(bootsteps.StartStopStep):
             self._timer = None
 
 
-def presence_step(presence: Presence, node: str, facts: dict[str, str | int | float]) -> type[KeepPresence]:
-    """The step for one node."""
-    return type("KeepThisPresence", (KeepPresence,), {"presence": presence, "node": node, "facts": facts})
+def presence_step(
+    presence: Presence, node: str, facts: dict[str, str | int | float], processes: Callable[[], list[int]]
+) -> type[KeepPresence]:
+    """The step for one node; ``processes`` gives the numbers of those that it has now."""
+    known = {"presence": presence, "node": node, "facts": facts, "processes": staticmethod(processes)}
+    return type("KeepThisPresence", (KeepPresence,), known)

@@ -77,7 +77,8 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
         "pid": os.getpid(),
         "version": __version__,
     }
-    app.steps["consumer"].update([GatherEvents, GiveBack, presence_step(job.presence, node, facts)])
+    keep_presence = presence_step(job.presence, node, facts, lambda: _pool_processes(worker))
+    app.steps["consumer"].update([GatherEvents, GiveBack, keep_presence])
     leases = RenewLeases(job.ledger, lease_s)
     leases.start()
     worker = app.Worker(

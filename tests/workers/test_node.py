@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from ingest.job import Job
 from ingest.ledger import Kills
 from ingest.node_name import new_node_name
-from tests.cluster import Command, run
+from tests.cluster import Command, descendants, run
 from tests.engine.jobs_by_hand import begin, feed, job_over
 from tests.engine.making import create, files_config, s3_folder, until
 from tests.s3_servers import S3Server
@@ -104,6 +105,30 @@ def test_an_item_is_not_blamed_where_its_process_was_cut_off_and_comes_back(held
 
         # Then the process, which lives, puts that right
         until(lambda: begin(held, 0).kills == {0: Kills(0)}, timeout_s=10)
+
+
+def test_a_process_that_died_has_nothing_in_hand(held: Job) -> None:
+    with Command("join", "-j", held.job_id, "-p", "2", "--json") as command:
+        until(lambda: [node.in_hand for node in held.presence.nodes()] == [("long.dat",)])
+        client: Any = held.ledger.client
+        holder = client.hget(held.ledger.key("in_hand"), "0").decode().split()[-1]
+
+        # When the process that has an item in hand dies, then another has it, and it alone
+        assert int(holder) in descendants(command.process.pid)
+        os.kill(int(holder), signal.SIGKILL)
+        until(lambda: begun(held) == 3)
+        until(lambda: times_in_hand(held) == 1, timeout_s=20)
+
+
+def begun(job: Job) -> int:
+    """How often the first batch was begun."""
+    client: Any = job.ledger.client
+    return int(client.hget(job.ledger.key("attempts"), "0"))
+
+
+def times_in_hand(job: Job) -> int:
+    """How many processes are said to have something in hand."""
+    return sum(len(node.in_hand) for node in job.presence.nodes())
 
 
 def test_a_node_waits_for_a_job_that_its_input_names_and_ends_when_none_comes(
