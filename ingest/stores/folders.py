@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,6 +22,8 @@ LOST_AND_FOUND = b"lost+found/"
 ATTEMPTS = 50  # to make a folder that others just remove as empty
 _UNNAMED: int = getattr(os, "O_TMPFILE", 0) if Path("/proc/self/fd").is_dir() else 0
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_RENAME_NEW, _ONLY_NEW = ("renameatx_np", 4) if sys.platform == "darwin" else ("renameat2", 1)
+"""The system's call that renames, and its flag to do so only where nothing has the new name."""
 
 
 @contextmanager
@@ -107,6 +112,25 @@ def naming(root: str, key: str, descriptor: int, temp: str | None) -> Iterator[t
                 continue
             yield folder, name
             return
+
+
+def rename_new(folder: int, temp: str, name: str) -> bool:
+    """Rename a file, in one step, where nothing has its new name yet; False where the system cannot.
+
+    For file systems without hard links, such as those of memory cards (exFAT, FAT): some of these take ``IMG.JPG``
+    for ``img.jpg``, too, so that whoever renames plainly replaces another file.
+
+    Raises:
+        FileExistsError: something has it.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), _RENAME_NEW, None)
+    if call is None:
+        return False
+    if call(folder, os.fsencode(temp), folder, os.fsencode(name), _ONLY_NEW) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+    return False
 
 
 def remove_empty(root: str, key: str) -> None:

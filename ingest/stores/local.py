@@ -90,7 +90,7 @@ class LocalStore(Store):
             self.put(key, body, meta, if_absent=True)
         except ObjectExists:
             return True
-        except StoreError:  # no hard links here, or no writing at all: that the plain put will say
+        except StoreError:  # it cannot be done here, or no writing at all: that the plain put will say
             self.put(key, body, meta)
         finally:
             self.delete([key])
@@ -267,11 +267,24 @@ def _name_it(folder: int, temp: str, name: str, *, if_absent: bool) -> None:
         os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         return
     try:
-        os.link(temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        if _linked(folder, temp, name):
+            os.unlink(temp, dir_fd=folder)
     except FileExistsError:
         _ensure_plain(folder, name)
         raise
-    os.unlink(temp, dir_fd=folder)
+
+
+def _linked(folder: int, temp: str, name: str) -> bool:
+    """Whether the file has both names now; False where it has the new one alone, as there are no hard links here."""
+    try:
+        os.link(temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        if not folders.rename_new(folder, temp, name):
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -74,13 +74,14 @@ def make_job(
 
 
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system as FAT is, or some network shares."""
+    """A file system as some network shares are, which has no rename that keeps what is there either."""
 
     def link(*arguments: Any, **named: Any) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(folders, "_UNNAMED", 0)
+    monkeypatch.setattr(folders, "_RENAME_NEW", "no_such_call")
 
 
 @pytest.mark.parametrize("on_existing", ["skip", "fail"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from ingest.errors import (
     StoreFull,
     StoreRefused,
 )
+from ingest.stores import folders
 from ingest.stores.base import Store
 from ingest.stores.local import LocalStore
 from tests.needs import require
@@ -126,6 +129,44 @@ def test_a_key_like_an_unfinished_file_is_refused_and_such_files_are_not_listed(
 def test_a_name_that_is_too_long_is_the_items_fault(local: Store) -> None:
     with pytest.raises(KeyInvalid):
         put(local, "é" * 200)
+
+
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system as those of memory cards: no hard links, and no file without a name."""
+
+    def link(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(folders, "_UNNAMED", 0)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_what_is_there_is_kept_without_hard_links_too(root: Path, tmp_path: Path) -> None:
+    local = probed(Destination(url=f"file://{root}"))
+    assert local.capabilities.if_absent
+    path, body = large_file(tmp_path, MIB)
+    put(local, "a/k", b"first", if_absent=True)
+    for store in (put, lambda *_, **named: local.put_file("a/k", path, meta_of(body), **named)):
+        with pytest.raises(ObjectExists):
+            store(local, "a/k", b"second", if_absent=True)
+    (root / "folder").mkdir()
+    with pytest.raises(KeyConflict):
+        put(local, "folder", if_absent=True)
+    assert local.read_bytes("a/k") == b"first"
+    put(local, "a/k", b"third")
+    assert local.read_bytes("a/k") == b"third"
+    assert not [*root.rglob(".ingest-tmp-*")]
+
+
+@pytest.mark.usefixtures("no_links")
+def test_a_folder_that_cannot_keep_what_is_there_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "_RENAME_NEW", "no_such_call")
+    local = probed(Destination(url=f"file://{root}"))
+    assert not local.capabilities.if_absent
+    put(local, "k", b"1", if_absent=True)
+    assert local.read_bytes("k") == b"1"
 
 
 @contextmanager
