@@ -26,17 +26,21 @@ PASSED_OVER = 1000  # an S3 server lists as many at once
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A row of the manifest, and what is wrong with its object; "" where nothing is."""
+    """A row of the manifest, and what is wrong with its object; "" where nothing is.
+
+    ``by_etag`` says whether ETags were compared: a folder has none.
+    """
 
     key: str
     problem: str
+    by_etag: bool = False
 
 
 def verify(job: Job, *, deep: bool) -> Generator[Finding, None, None]:
     """A finding for each row of a completed job's manifest. Reads only; may be repeated, and closed at any time.
 
     Args:
-        deep: read every object back and hash it, instead of comparing its size and ETag as listed.
+        deep: read every object back and hash it, instead of comparing its size, and its ETag if it has one, as listed.
 
     Raises:
         JobError: the job is not completed.
@@ -92,10 +96,10 @@ class _Row:
     sha256: str
     etag: str | None
 
-    def finding(self, problem: str) -> Finding:
+    def finding(self, problem: str, *, by_etag: bool = False) -> Finding:
         if problem and self.is_duplicate:
             problem = f"is a duplicate of {self.object_key!r}, which {problem}"
-        return Finding(self.key, problem)
+        return Finding(self.key, problem, by_etag)
 
 
 def _looked_for(row: Mapping[str, Any], prefix: str) -> _Row:
@@ -147,9 +151,11 @@ def _compare(row: _Row, info: ObjectInfo | None) -> Finding:
         return row.finding("is missing")
     if info.size_bytes != row.stored_bytes:
         return row.finding(f"has {info.size_bytes} bytes; {row.stored_bytes} were stored")
-    if info.etag and row.etag and info.etag != row.etag:
-        return row.finding(f"was written again: its ETag is {info.etag}, and was {row.etag}")
-    return row.finding("")
+    if not info.etag or not row.etag:
+        return row.finding("")
+    if info.etag != row.etag:
+        return row.finding(f"was written again: its ETag is {info.etag}, and was {row.etag}", by_etag=True)
+    return row.finding("", by_etag=True)
 
 
 def _read(store: Store, row: _Row, check: Callable[[], None]) -> Finding:

@@ -108,6 +108,7 @@ def test_a_folder_is_copied_once_into_a_folder(tmp_path: Path, redis_url: str, i
     problem, verified = said(invoke, "verify", "-j", job.job_id, code=3)
     assert problem["key"] == "day-1/site 1/rec-00001.dat"
     assert verified["problems"] == 1, "a folder's files have no ETag, so only reading finds the other"
+    assert "61 objects compared by size alone: 1 problem\n" in invoke("verify", "-j", job.job_id).stdout
     found = said(invoke, "verify", "-j", job.job_id, "--deep", code=3)
     assert {problem["key"] for problem in found[:-1]} == {
         "day-1/site 1/rec-00001.dat",
@@ -143,6 +144,8 @@ def test_a_folder_is_copied_once_to_s3(
     assert said(invoke, "verify", "-j", job.job_id) == [
         {"event": "verified", "job_id": job.job_id, "objects": 40, "problems": 0, "deep": False}
     ]
+    told = invoke("verify", "-j", job.job_id).stdout
+    assert told == "40 objects compared by size and ETag: no problems\n"
     client = rclone_s3.client()
     deleted, altered = "day-0/site 0/rec-00000.dat", "day-1/site 1/rec-00001.dat"
     client.delete_object(Bucket=bucket, Key=f"run/{deleted}")
@@ -151,6 +154,8 @@ def test_a_folder_is_copied_once_to_s3(
     for options in ((), ("--deep",)):
         found = said(invoke, "verify", "-j", job.job_id, *options, code=3)
         assert {problem["key"] for problem in found[:-1]} == {deleted, altered}
+    told = invoke("verify", "-j", job.job_id).stdout
+    assert "40 objects compared by size, 39 of them by ETag too: 2 problems\n" in told
 
 
 def test_one_that_detaches_leaves_the_rest_to_nodes(tmp_path: Path, redis_url: str, invoke: Invoke) -> None:
