@@ -267,7 +267,7 @@ class ObjectStore(Store):
         except FileNotFoundError:
             return None
         except OBSTORE_ERRORS as error:
-            raise from_obstore(error, self.place, key) from None
+            raise from_obstore(error, self.place, key, is_head=True) from None
         metadata = {name.lower(): value for name, value in answer.attributes.items() if name not in _STANDARD}
         sha256 = metadata.pop("sha256", None)
         return ObjectInfo(key, answer.meta["size"], bare_etag(answer.meta["e_tag"]), sha256, metadata)

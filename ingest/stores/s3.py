@@ -134,7 +134,7 @@ class S3Store(ObjectStore):
         try:
             answer = self.clients.boto.head_object(**self.named(key))
         except BOTO_ERRORS as error:
-            ours = from_boto(error, self.place, key)
+            ours = from_boto(error, self.place, key, is_head=True)
             if isinstance(ours, ObjectMissing):
                 return None
             raise ours from None

@@ -61,6 +61,8 @@ LONGEST_RETRY_AFTER_S = 300.0
 """A server that asks for more is asked again all the same."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,60})</Code>")
+_CODE_OF_ONE = re.compile(r"\(code: ([A-Za-z0-9.]{1,60})\)$")
+"""How obstore says why one of many objects was not deleted, in an answer that is a success as a whole."""
 _MESSAGE = re.compile(r"<Message>([^<]{1,1000})</Message>")
 
 _CODES: dict[type[StoreError], tuple[str, ...]] = {
@@ -146,13 +148,16 @@ class Place:
         )
 
 
-def from_obstore(error: Exception, place: Place, key: str | None = None) -> StoreError | ItemError:
-    """Our error for one that obstore raised about ``key`` at ``place``."""
+def from_obstore(
+    error: Exception, place: Place, key: str | None = None, *, is_head: bool = False
+) -> StoreError | ItemError:
+    """Our error for one that obstore raised about ``key`` at ``place``. ``is_head``: as for :func:`answered`."""
     text = str(error).partition("\n\nDebug source:")[0]
-    code, status = _CODE.search(text), _STATUS.search(text)
-    if status is not None:
+    code, status = _CODE.search(text) or _CODE_OF_ONE.search(text), _STATUS.search(text)
+    if status or code:
         said = _MESSAGE.search(text)
-        return answered(int(status[1]), code[1] if code else "", place, key, said[1] if said else "")
+        number, message = int(status[1]) if status else 200, said[1] if said else ""
+        return answered(number, code[1] if code else "", place, key, message, is_head=is_head)
     if isinstance(error, obs.UnauthenticatedError | obs.PermissionDeniedError):
         return _refused(place, "no usable credentials could be had")
     if isinstance(error, FileNotFoundError):
@@ -166,12 +171,14 @@ def from_obstore(error: Exception, place: Place, key: str | None = None) -> Stor
     return _named(kind, place, key, f"the client refused with {type(error).__name__}")
 
 
-def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreError | ItemError:
-    """Our error for one that boto3 raised about ``key`` at ``place``."""
+def from_boto(
+    error: Exception, place: Place, key: str | None = None, *, is_head: bool = False
+) -> StoreError | ItemError:
+    """Our error for one that boto3 raised about ``key`` at ``place``. ``is_head``: as for :func:`answered`."""
     if isinstance(error, boto.ClientError):
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         said = error.response.get("Error", {})
-        ours = answered(status, said.get("Code", ""), place, key, said.get("Message", ""))
+        ours = answered(status, said.get("Code", ""), place, key, said.get("Message", ""), is_head=is_head)
         if isinstance(ours, StoreUnreachable):
             ours.retry_after_s = retry_after_s(
                 error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -187,10 +194,14 @@ def from_boto(error: Exception, place: Place, key: str | None = None) -> StoreEr
 
 
 def answered(
-    status: int, code: str, place: Place, key: str | None = None, message: str = ""
+    status: int, code: str, place: Place, key: str | None = None, message: str = "", *, is_head: bool = False
 ) -> StoreError | ItemError:
-    """Our error for an answer with this HTTP status, code and message of the server's ("" where it gave none)."""
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    """Our error for an answer with this HTTP status, code and message of the server's ("" where it gave none).
+
+    An answer to HEAD (``is_head``) has no body: AWS's 400 there may be credentials that have expired.
+    """
+    may_have_expired = is_head and status == 400
+    kind = StoreRefused if may_have_expired else _BY_CODE.get(code) or _BY_STATUS.get(status)
     said = str(status) if code in ("", str(status)) else f"{status} {code}"
     its_own = None if key is None else _about_key(status, code, place, key, message)
     if its_own is not None:
@@ -208,7 +219,8 @@ def answered(
             hint="set it (`timedatectl set-ntp true` where there is a network); the work goes on by itself",
         )
     if kind is StoreRefused:
-        return _refused(place, f"the server refused ({said})", hint=_HINTS.get(code))
+        hint = _HINTS.get("ExpiredToken" if may_have_expired else code)
+        return _refused(place, f"the server refused ({said})", hint=hint)
     if kind is StoreFull:
         return StoreFull(
             f"{place}: no space or quota is left ({said})", hint="free some; the work goes on by itself"

@@ -13,6 +13,7 @@ from ingest.errors import BucketMissing, ConfigError, StoreError, StoreRefused, 
 from ingest.stores.open import open_store
 from tests.s3_servers import SECRET_KEY, S3Server, free_port, s3_destination, use_credentials
 from tests.stores.helpers import UPLOAD, probed, put
+from tests.stores.proxy import Response, proxied
 
 CALLS = ("probe", "put", "put odd", "stat odd", "list", "read", "delete", "abort")
 
@@ -145,3 +146,19 @@ def test_a_folder_that_vanishes_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(BucketMissing):
         put(store, "k")
     assert not (tmp_path / "store").exists()
+
+
+def test_an_object_that_may_not_be_deleted_is_told(
+    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is a success as a whole, with an error for each object that stays."""
+    answer = (
+        b'<?xml version="1.0"?><DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Deleted><Key>k</Key>'
+        b"</Deleted><Error><Key>l</Key><Code>AccessDenied</Code><Message>No</Message></Error></DeleteResult>"
+    )
+    with proxied(moto_s3) as (server, proxy):
+        store = probed(s3_destination(server, monkeypatch))
+        proxy.handle = lambda request, forward: Response(200, [("Content-Type", "application/xml")], answer)
+        with pytest.raises(StoreRefused, match="AccessDenied"):
+            store.delete(["k", "l"])
+        store.close()

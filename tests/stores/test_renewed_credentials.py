@@ -16,6 +16,7 @@ from ingest.stores.retry import RetryingStore
 from ingest.stores.s3 import S3Store
 from tests.s3_servers import S3Server, s3_destination
 from tests.stores.helpers import MIB, UPLOAD, keys, large_file, meta_of, probed, put
+from tests.stores.proxy import Request, Response, proxied
 
 Write = Callable[[str], None]
 
@@ -89,6 +90,32 @@ def test_parts_that_carry_a_sha256_go_through(
     store.put_file("large", path, meta_of(body))
 
     assert store.read_bytes("large") == body
+
+
+@pytest.mark.parametrize("key", ["key", "odd\nkey"])
+def test_a_question_that_is_refused_without_a_word_goes_through(
+    write_secret: Write, tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """AWS answers a HEAD whose token has expired with 400, and no body says why."""
+
+    def as_aws(request: Request, forward: Callable[[Request], Response]) -> Response:
+        answer = forward(request)
+        return Response(400, [], b"") if request.method == "HEAD" and answer.status == 403 else answer
+
+    write_secret(rclone_s3.secret_key)
+    with proxied(rclone_s3, as_aws) as (server, _):
+        destination = s3_destination(server, monkeypatch)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        found = probed(destination).capabilities
+        write_secret("one-that-has-expired")
+        opened = open_store(destination, UPLOAD, found)
+        with pytest.raises(StoreRefused, match="expired"):
+            opened.stat(key)
+        write_secret(rclone_s3.secret_key)
+        assert RetryingStore(opened, 0).stat(key) is None
+        opened.close()
 
 
 def test_the_same_credentials_are_no_reason_to_try_again(store: RetryingStore) -> None:
