@@ -25,7 +25,7 @@ class Checksum(StrEnum):
     SHA256 = "sha256"
     """The server checks a SHA-256 header and refuses other bytes."""
     MD5 = "md5"
-    """The answer's ETag is the MD5 of what is stored, and is compared."""
+    """The answer's ETag is the MD5 of what is stored, and is compared. Where one is not, the object is read back."""
     READ_BACK = "read_back"
     """The object is read back and hashed."""
     NONE = "none"

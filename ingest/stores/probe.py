@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def probe_objects(store: ObjectStore, wanted: str) -> Capabilities:
-    """Capabilities of a store that is not S3. Leaves ``store.capabilities`` to the caller to set.
+    """Capabilities of a store that is not S3. Leaves it to the caller that the store goes by them.
 
     Args:
         wanted: ``destination.checksum``.
@@ -72,11 +72,15 @@ def _probe(
     meta = ObjectMeta(hashlib.sha256(body).hexdigest(), "application/x-ingest-probe", {"probe": "a+b/c=d"})
     keys = [f"{folder}/{name}" for name in ("plain", "absent", "sha256", "parts", "unsigned")]
     trusting = Capabilities(if_absent=True, checksum=Checksum.NONE, metadata=False, resumable=False)
-    store.capabilities = trusting
+    store.go_by(trusting)
     try:
+        has_sha256 = wanted in ("auto", "sha256") and sha256(keys[2])
+        if has_sha256:  # a bucket with object lock takes nothing without a checksum
+            trusting = replace(trusting, checksum=Checksum.SHA256)
+            store.go_by(trusting)
         metadata, md5, probed_at_s = _answers(store, keys[0], body, meta)
         if_absent = _keeps_existing(store, keys[1], body, meta)
-        checksum = _choose(store, wanted, sha256=lambda: sha256(keys[2]), md5=md5)
+        checksum = _choose(store, wanted, sha256=has_sha256, md5=md5)
         found = replace(trusting, if_absent=if_absent, checksum=checksum, metadata=metadata)
         found = replace(found, md5_etags=md5, probed_at_s=probed_at_s)
         found = replace(found, resumable=resumable(keys[3]), unsigned_body=unsigned_body(keys[4], checksum))
@@ -131,11 +135,11 @@ def _keeps_existing(store: ObjectStore, key: str, body: bytes, meta: ObjectMeta)
     return False
 
 
-def _choose(store: Store, wanted: str, *, sha256: Callable[[], bool], md5: bool) -> Checksum:
+def _choose(store: Store, wanted: str, *, sha256: bool, md5: bool) -> Checksum:
     """The checksum that is wanted, if it works; for ``auto`` the strongest that does."""
     if wanted in ("read_back", "none"):
         return Checksum(wanted)
-    if wanted != "md5" and sha256():
+    if sha256:
         return Checksum.SHA256
     if wanted == "sha256":
         raise _does_not_work(store, "it takes an object, or a part of one, whose SHA-256 header is wrong")

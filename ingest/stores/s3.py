@@ -70,9 +70,13 @@ class S3Store(ObjectStore):
         """See :meth:`Store.probe`."""
         from ingest.stores.probe import probe_s3
 
-        self.capabilities = probe_s3(self, self._destination.checksum)
-        self._client = _client(self.clients, self.capabilities)
+        self.go_by(probe_s3(self, self._destination.checksum))
         return self.capabilities
+
+    def go_by(self, capabilities: Capabilities) -> None:
+        """See :meth:`ObjectStore.go_by`."""
+        super().go_by(capabilities)
+        self._client = _client(self.clients, capabilities)
 
     def named(self, key: str) -> dict[str, Any]:
         """Bucket and full key, as boto3 takes them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import ChecksumMismatch, ConfigError, StoreUnreachable
-from ingest.stores.base import Checksum, Transfer
+from ingest.stores.base import Capabilities, Checksum, Transfer
 from ingest.stores.open import open_store
 from ingest.stores.retry import RetryingStore
 from tests.s3_servers import S3Server, s3_destination
@@ -148,14 +148,60 @@ def test_a_checksum_that_does_not_work_here_is_a_config_error(
             probed(destination)
 
 
+def encrypting(request: Request, forward: Forward) -> Response:
+    """What a bucket that encrypts by a key of KMS does: its ETags are no MD5s."""
+    answer = forward(request)
+    etag = f'"{"0123" * 8}"'
+    headers = [(name, etag if name.lower() == "etag" else value) for name, value in answer.headers]
+    return Response(answer.status, headers, answer.body)
+
+
+def test_a_bucket_that_begins_to_encrypt_while_a_job_runs_is_read_back(
+    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxied(moto_s3) as (server, proxy):
+        store = probed(s3_destination(server, monkeypatch))
+        assert store.capabilities.checksum is Checksum.MD5
+        proxy.handle = encrypting
+        put(store, "k", b"whole")
+        assert store.read_bytes("k") == b"whole"
+        proxy.handle = lambda request, forward: flipping_a_bit(
+            request, lambda sent: encrypting(sent, forward)
+        )
+        with pytest.raises(ChecksumMismatch):
+            put(store, "l")
+        assert store.stat("l") is None
+        store.close()
+
+
+def test_a_bucket_with_object_lock_can_be_used(
+    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that keeps what is put for a while by default takes no object without a checksum."""
+
+    def locking(request: Request, forward: Forward) -> Response:
+        is_object = request.method == "PUT" and "partNumber=" not in request.path
+        if is_object and request.header("x-amz-checksum-sha256") is None:
+            return error(400, "InvalidRequest")
+        return checking_sha256(request, forward)
+
+    with proxied(moto_s3) as (server, proxy):
+        destination = s3_destination(server, monkeypatch)
+        proxy.handle = locking
+        store = probed(destination)
+        assert store.capabilities == Capabilities(
+            if_absent=True, checksum=Checksum.SHA256, metadata=True, resumable=True, md5_etags=True
+        )
+        put(store, "k", b"whole")
+        path, body = large_file(tmp_path, 6 * MIB)
+        store.put_file("f", path, meta_of(body), transfer=Transfer(records=Records()))
+        assert (store.read_bytes("k"), store.read_bytes("f")) == (b"whole", body)
+        store.close()
+
+
 def test_an_etag_that_is_no_md5_is_not_taken_for_one(
     moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def encrypting(request: Request, forward: Forward) -> Response:
-        answer = forward(request)
-        headers = [(name, '"opaque"' if name.lower() == "etag" else value) for name, value in answer.headers]
-        return Response(answer.status, headers, answer.body)
-
     with proxied(moto_s3, encrypting) as (server, _):
         store = probed(s3_destination(server, monkeypatch))
         assert store.capabilities.checksum is Checksum.READ_BACK
