@@ -205,13 +205,13 @@ def test_what_is_archived_cannot_be_proven_and_is_sent_again(
     tmp_path: Path, s3_place: Place, moto_s3: S3Server
 ) -> None:
     bucket, content = s3_place("x")["url"].split("/")[2], b"of a tag"
-    client = moto_s3.client()
+    job = job_of(tmp_path, {"a": content, "taken": content}, s3_place("run"))
+    client = moto_s3.client()  # of what is older than the job, the ETag alone would be proof enough
     for key in ("raw/cold", "run/taken"):
         client.put_object(Bucket=bucket, Key=key, Body=content, StorageClass="GLACIER")
     client.put_object(Bucket=bucket, Key=FOLDER + sha256_of(content), Body=b"raw/cold")
     client.close()
 
-    job = job_of(tmp_path, {"a": content, "taken": content}, s3_place("run"))
     do(job)
     job.complete()
 
