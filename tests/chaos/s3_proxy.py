@@ -62,12 +62,22 @@ class Request:
     @property
     def is_data(self) -> bool:
         """Whether it stores an item's object, or a part of one."""
-        return self.method == "PUT" and bool(self.key) and ".ingest/" not in self.key
+        return self.method == "PUT" and self._is_items
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it reads an item's object."""
+        return self.method == "GET" and self._is_items
+
+    @property
+    def _is_items(self) -> bool:
+        return bool(self.key) and ".ingest/" not in self.key
 
 
 @dataclass
 class Seen:
-    """What passed: for each object and part, how often the server stored it; and what faults did.
+    """What passed: for each object and part, how often the server stored it, and how often objects were read; and what
+    faults did.
 
     ``left_alone_s`` are the times from a refusal that boto3 got to the same request's return: it alone is told
     for how long to wait.
@@ -75,6 +85,7 @@ class Seen:
 
     stored: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     stored_s: list[float] = field(default_factory=list)
+    read: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     refused_s: dict[str, float] = field(default_factory=dict)
     left_alone_s: list[float] = field(default_factory=list)
@@ -173,6 +184,7 @@ class S3Proxy(Listener):
         if request.is_data and answer.startswith(b"HTTP/1.1 200"):
             self.seen.stored[request.key, request.part] += 1
             self.seen.stored_s.append(time.monotonic())
+        self.seen.read += request.is_reading and answer.startswith(b"HTTP/1.1 200")
 
     def _note_return(self, request: Request) -> None:
         refused_s = self.seen.refused_s.pop(f"{request.method} {request.target}", None)
