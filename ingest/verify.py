@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from ingest.job import Job
 from ingest.ledger import State
 from ingest.markers import DUPLICATE_OF, object_key
 from ingest.stores.base import ObjectInfo, Store
+from ingest.stores.leaping import common_folder, just_before
 
 READERS = 16
 ROWS_AT_ONCE = 10_000
@@ -114,12 +114,12 @@ def listed(store: Store, wanted: Collection[str]) -> dict[str, ObjectInfo]:
     It begins before the first of them, ends with the last, and leaps where many others lie between two.
     """
     keys = sorted(set(wanted), key=str.encode)
-    prefix = _common_folder(keys)
+    prefix = common_folder(keys)
     found: dict[str, ObjectInfo] = {}
     place, reached = 0, ""
     while place < len(keys):
         passed = 0
-        after = max(_before(keys[place]), reached, key=str.encode)
+        after = max(just_before(keys[place]), reached, key=str.encode)
         for info in store.list(prefix, after=after or None):
             reached, passed = info.key, passed + 1
             while place < len(keys) and keys[place].encode() <= reached.encode():
@@ -132,18 +132,6 @@ def listed(store: Store, wanted: Collection[str]) -> dict[str, ObjectInfo]:
         else:
             break
     return found
-
-
-def _before(key: str) -> str:
-    """A name that sorts before ``key``, with little between them."""
-    head, last = key[:-1], key[-1]
-    return head + chr(ord(last) - 1) if "1" <= last <= "~" else head.rstrip("./")
-
-
-def _common_folder(keys: list[str]) -> str:
-    """The folder that all sorted keys lie in, with its slash, or ""."""
-    common = os.path.commonprefix([keys[0], keys[-1]]) if keys else ""  # noqa: RUF071 - by character is meant
-    return common[: common.rfind("/") + 1]
 
 
 def _compare(row: _Row, info: ObjectInfo | None) -> Finding:
