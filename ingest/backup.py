@@ -245,7 +245,7 @@ class BackupFolder:
             there = self._there(wanted.known(sha256))
             wanted.part.unlink()
             return there or kept
-        _sync_folder(wanted.path.parent)
+        sync_folder(wanted.path.parent)
         return kept
 
     @contextmanager
@@ -350,13 +350,18 @@ def _make_folders(root: Path, folder: Path) -> None:
             continue
         with suppress(FileExistsError):
             parent.mkdir()
-            _sync_folder(parent.parent)
+            sync_folder(parent.parent)
     real = os.path.realpath(folder)
     if real != os.path.realpath(root) and not real.startswith(os.path.realpath(root).rstrip("/") + "/"):
         raise KeyInvalid(f"{folder} lies behind a symbolic link that leaves the backup folder {root}")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make sure that the disk has a folder's names.
+
+    Raises:
+        OSError: it has not.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

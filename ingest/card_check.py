@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from ingest.digests import hashed, pieces_of
 from ingest.errors import ObjectMissing
 from ingest.items import FileItem
 from ingest.job import Job
-from ingest.manifest_parts import as_text
+from ingest.manifest_parts import as_path, as_text
 from ingest.markers import object_key
 from ingest.stores.base import Checksum, ObjectInfo, Store
 from ingest.stores.local import is_object
@@ -28,7 +27,6 @@ ROWS_AT_ONCE = 1000
 PROBLEMS_HELD = 20
 NO_FILES = frozenset(("system", "symbolic link", "special file"))
 """What may be left out and yet every file is copied."""
-_ESCAPED = re.compile(r"\\udc([89a-f][0-9a-f])")
 
 
 @dataclass(slots=True)
@@ -172,7 +170,7 @@ def _problem_read_back(store: Store, row: Mapping[str, Any], key: str) -> str:
 
 def _path_of(shown: str) -> Path:
     """Where the backup copy lies that the manifest names so."""
-    return Path(shown) if Path(shown).exists() else Path(raw_of(shown))
+    return Path(shown) if Path(shown).exists() else Path(as_path(shown))
 
 
 def _problem_with_backup(path: Path, sha256: str) -> tuple[str, str]:
@@ -188,8 +186,3 @@ def _problem_with_backup(path: Path, sha256: str) -> tuple[str, str]:
         "" if found.hexdigest() == sha256 else f"the backup copy {str(path)!r} has other bytes",
         md5.hexdigest(),
     )
-
-
-def raw_of(text: str) -> str:
-    """The path that the manifest has as this text (:func:`as_text`), where no name really has such text in it."""
-    return _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)

@@ -17,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from ingest.backup import sync_folder
 from ingest.config import Settings
 from ingest.devices import checked_id
 from ingest.errors import ConfigError
@@ -98,11 +99,7 @@ def _append(path: Path, line: bytes) -> None:
         if file.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _end_of_lines(file: FileIO) -> int:

@@ -38,9 +38,10 @@ def without_password(url: str) -> str:
 
 def _takes_no_writes(error: redis.exceptions.ResponseError) -> bool:
     """Whether it has no memory, cannot save, is a replica, or has none; a failed script quotes that in the middle."""
-    words = ("OOM command", "command not allowed when used memory", "MISCONF", "READONLY", "NOREPLICAS")
+    no_memory = ("OOM command", "command not allowed when used memory")
+    words = (*no_memory, "MISCONF", "READONLY", "NOREPLICAS", "MASTERDOWN")
     kinds = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
-    return isinstance(error, kinds) or any(word in str(error) for word in (*words, "MASTERDOWN"))
+    return isinstance(error, kinds) or any(word in str(error) for word in words)
 
 
 @contextmanager

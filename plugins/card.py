@@ -122,14 +122,15 @@ class Card(Folder):
             ConfigError: one is, or the backup folder is not there, or is full.
         """
         super().check()
-        key = str((self.context.config.get("destination") or {}).get("key") or "")
+        destination = self.context.config.get("destination") or {}
+        key = str(destination.get("key") or "")
         if "{epoch_name" in key and not self.params.epoch_names:
             raise ConfigError(
                 "{epoch_name} is there only with `epoch_names`",
                 place="destination.key",
                 hint="set path_processor.params.epoch_names to true",
             )
-        url = (self.context.config.get("destination") or {}).get("url")
+        url = destination.get("url")
         if url and (folder := local_folder(url)):
             self._ensure_elsewhere(folder, "the destination", "destination.url")
         if self._backup is not None:

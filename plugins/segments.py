@@ -263,8 +263,7 @@ class Cutter:
 
     def _fill_up(self, segment: Segment) -> None:
         """Take the end of our last segment from the file that follows."""
-        place, piece = segment.pieces[-1] if segment.pieces else (0, ())
-        if place + len(piece) >= segment.samples:
+        if segment.filled >= segment.samples:
             return
         following = self._open_following(segment.channel_id)
         if isinstance(following, str):

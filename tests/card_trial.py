@@ -17,10 +17,10 @@ from typing import Any
 
 import bagit
 
-from ingest.card_check import raw_of
 from ingest.config import Settings
 from ingest.job import Job
 from ingest.manifest import read_manifest
+from ingest.manifest_parts import as_path
 from tests.cluster import run
 from tests.plugins.media import bext, jpeg, mp4, wav
 
@@ -143,7 +143,7 @@ def backup_sums(job: Job, backup: Path) -> Path:
     lines = []
     for row in read_manifest(job.store, job.job_id, job.settings.scratch):
         facts = dict(row["metadata"])
-        raw = os.fsencode(raw_of(facts["backup"]))
+        raw = os.fsencode(as_path(facts["backup"]))
         escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
         lines.append(b"\\" * (escaped != raw) + facts["source_sha256"].encode() + b"  " + escaped + b"\n")
     sums = backup.parent / "backup-sums.txt"

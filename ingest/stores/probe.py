@@ -238,6 +238,5 @@ def _lists_parts(store: S3Store, key: str) -> bool:
         if upload_id is not None:
             with suppress(StoreError):
                 store.abort_upload(key, upload_id)
-        if isinstance(ours, StoreUnreachable | StoreRefused):
-            raise ours from None
+        _raise_unless_an_answer(ours)
         return False

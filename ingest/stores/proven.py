@@ -31,10 +31,9 @@ def has_its_bytes(
     """
     if info.size_bytes != size_bytes:
         return False
-    if checksum is Checksum.MD5 and body is not None:
-        return info.etag == md5_of(body)
-    if checksum is Checksum.MD5 and parts is not None and "-" in (info.etag or ""):
-        return info.etag == etag_of_parts(parts)
+    expected = _expected(info.etag or "", checksum, body, parts)
+    if expected is not None:
+        return info.etag == expected
     if checksum in (Checksum.SHA256, Checksum.NONE):
         return True
     return read_back(info.key) == info.sha256
@@ -48,9 +47,17 @@ def is_contradicted(
     It may be none all the same: not every object of a store was written as ours are. ``body`` and ``parts`` are those
     of :func:`has_its_bytes`; where neither fits the ETag's form, nothing is contradicted.
     """
-    etag = info.etag or ""
-    if checksum is not Checksum.MD5 or not etag:
+    expected = _expected(info.etag or "", checksum, body, parts)
+    if not info.etag or expected is None:
         return False
-    if "-" not in etag:
-        return body is not None and etag != md5_of(body)
-    return parts is not None and etag.endswith(f"-{len(parts)}") and etag != etag_of_parts(parts)
+    has_its_form = info.etag.partition("-")[2] == expected.partition("-")[2]
+    return has_its_form and info.etag != expected
+
+
+def _expected(etag: str, checksum: Checksum, body: bytes | None, parts: Sequence[bytes] | None) -> str | None:
+    """The ETag that these bytes would have; None where ETags prove nothing, or this one is of another kind."""
+    if checksum is not Checksum.MD5:
+        return None
+    if body is not None:
+        return md5_of(body)
+    return etag_of_parts(parts) if parts is not None and "-" in etag else None

@@ -17,6 +17,7 @@ from tests.s3_servers import S3Server
 
 SIZES = {"small": 1400, "large": 6 * MIB}
 PART_BYTES = 5 * MIB
+IN_PARTS = {"multipart_threshold_bytes": PART_BYTES, "part_size_bytes": PART_BYTES}
 
 
 class Killed(BaseException):
@@ -78,8 +79,7 @@ def test_garbled_bytes_of_a_killed_node_never_count(
     # Given a store, with and without conditional puts, that garbles what it says it took
     s3: S3Server = request.getfixturevalue(server)
     destination = s3_folder(s3, monkeypatch, checksum=checksum, on_existing=on_existing)
-    upload = {"multipart_threshold_bytes": PART_BYTES, "part_size_bytes": PART_BYTES}
-    job = job_over(tmp_path, destination=destination, upload=upload)
+    job = job_over(tmp_path, destination=destination, upload=IN_PARTS)
     content = b"true" * (SIZES[name] // 4)
     (tmp_path / "source" / name).write_bytes(content)
     feed(job)
@@ -134,15 +134,14 @@ def test_what_such_a_node_of_another_job_left_is_not_taken_for_the_same(
     request: pytest.FixtureRequest,
 ) -> None:
     destination = s3_folder(request.getfixturevalue(server), monkeypatch, checksum="md5")
-    upload = {"multipart_threshold_bytes": PART_BYTES, "part_size_bytes": PART_BYTES}
-    first = job_over(tmp_path, destination=destination, upload=upload)
+    first = job_over(tmp_path, destination=destination, upload=IN_PARTS)
     (tmp_path / "source" / name).write_bytes(b"true" * (SIZES[name] // 4))
     feed(first)
     with pytest.raises(Killed):
         work(first)
     first.cancel()
 
-    second = job_over(tmp_path, destination=destination, upload=upload)
+    second = job_over(tmp_path, destination=destination, upload=IN_PARTS)
     feed(second)
     work(second)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest.config import Destination
 from ingest.errors import StoreRefused
 from ingest.stores import s3_clients
 from ingest.stores.base import Checksum
@@ -34,16 +35,22 @@ def write_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rclone_s3: S3S
     return write
 
 
+def _destination_by_file(server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Destination:
+    """A destination, whose credentials are in a file of the folder."""
+    destination = s3_destination(server, monkeypatch)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "credentials"))
+    return destination
+
+
 @pytest.fixture
 def refused(
     write_secret: Write, tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> S3Store:
     """A store that was opened with credentials which the server refuses."""
     write_secret(rclone_s3.secret_key)
-    destination = s3_destination(rclone_s3, monkeypatch)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    destination = _destination_by_file(rclone_s3, tmp_path, monkeypatch)
     found = probed(destination).capabilities
     write_secret("one-that-has-been-replaced")
     opened = open_store(destination, UPLOAD, found)
@@ -104,10 +111,7 @@ def test_a_question_that_is_refused_without_a_word_goes_through(
 
     write_secret(rclone_s3.secret_key)
     with proxied(rclone_s3, as_aws) as (server, _):
-        destination = s3_destination(server, monkeypatch)
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        destination = _destination_by_file(server, tmp_path, monkeypatch)
         found = probed(destination).capabilities
         write_secret("one-that-has-expired")
         opened = open_store(destination, UPLOAD, found)

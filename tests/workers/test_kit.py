@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ingest.errors import IngestError, StoreRefused
 from ingest.job import Job
 from ingest.leased_slots import LeasedSlots
 from ingest.stores.retry import RetryingStore
+from ingest.workers.batch import Kit
 from ingest.workers.hands import Hands, Held
 from ingest.workers.kit import kit_for, make_kit
 from ingest.workers.watch import Watch
@@ -77,14 +79,22 @@ def test_a_kit_that_cannot_be_made_leaves_no_thread(
     kit.executor.shutdown()
 
 
-def test_to_wait_for_a_slot_is_not_an_items_time(
+@pytest.fixture
+def timed(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Iterator[tuple[Job, Kit, Hands]]:
+    """A job whose items may take a minute, a kit for it, and what its processors have in hand."""
     monkeypatch.setattr(Watch, "start", lambda watch: None)
     make_files(tmp_path / "source", 1)
-    job = job_over(tmp_path, queue={"item_timeout_s": 60})
-    hands, process = Hands(), os.getpid()
+    job, hands = job_over(tmp_path, queue={"item_timeout_s": 60}), Hands()
     kit = make_kit(job, "n1", hands)
+    yield job, kit, hands
+    kit.close()
+
+
+def test_to_wait_for_a_slot_is_not_an_items_time(timed: tuple[Job, Kit, Hands]) -> None:
+    job, kit, hands = timed
+    process = os.getpid()
     slots = kit.processors.path.context.slots
     begun: list[Held | None] = []
 
@@ -105,17 +115,11 @@ def test_to_wait_for_a_slot_is_not_an_items_time(
     assert held is not None
     assert (held.batch, held.index) == (0, 3)
     assert held.spent_s < 0.5
-    kit.close()
 
 
-def test_what_a_processor_says_it_waits_for_is_not_an_items_time(
-    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Watch, "start", lambda watch: None)
-    make_files(tmp_path / "source", 1)
-    job = job_over(tmp_path, queue={"item_timeout_s": 60})
-    hands, process = Hands(), os.getpid()
-    kit = make_kit(job, "n1", hands)
+def test_what_a_processor_says_it_waits_for_is_not_an_items_time(timed: tuple[Job, Kit, Hands]) -> None:
+    _, kit, hands = timed
+    process = os.getpid()
     context = kit.processors.path.context
 
     with kit.processor_time.of(0, 3):
@@ -127,7 +131,6 @@ def test_what_a_processor_says_it_waits_for_is_not_an_items_time(
 
     assert held is not None
     assert held.spent_s < 0.2
-    kit.close()
 
 
 def test_passing_faults_are_repeated_by_one_store_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
