@@ -67,6 +67,9 @@ __all__ = [
     "write_part",
 ]
 
+PACKED_AT_ONCE = 256
+"""A table takes 25 kB beside its rows: of batches of one file each, a row group of them would be gigabytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -193,15 +196,19 @@ def _write(tables: Iterable[pa.Table], batches: int, parquet: Path, sums: Path, 
 
 def _grouped(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """The same rows in fewer, larger tables; at least one."""
+    packed: list[pa.Table] = []
     waiting: list[pa.Table] = []
     rows = 0
     for table in tables:
         waiting.append(table)
         rows += len(table)
+        if len(waiting) == PACKED_AT_ONCE:
+            packed.append(_joined(waiting, schema).combine_chunks())
+            waiting = []
         if rows >= ROWS_IN_GROUP:
-            yield _joined(waiting, schema)
-            waiting, rows = [], 0
-    yield _joined(waiting, schema)
+            yield _joined([*packed, *waiting], schema)
+            packed, waiting, rows = [], [], 0
+    yield _joined([*packed, *waiting], schema)
 
 
 def _with_objects(table: pa.Table, prefix: str) -> pa.Table:

@@ -227,6 +227,17 @@ class TestComplete:
         path = tmp_path / "stored" / folder(JOB) / "manifest.parquet"
         assert pq.ParquetFile(path).metadata.num_row_groups > 5
 
+    def test_of_many_small_parts_holds_few_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(manifest, "PACKED_AT_ONCE", 4)
+        small = [decode_part(encode_part(n, [row(n, node=f"node-{n}")]), "it") for n in range(42)]
+
+        [grouped] = manifest._grouped(iter(small), manifest.SCHEMA)
+
+        assert grouped["key"].num_chunks == 42 // 4 + 42 % 4
+        assert grouped.select(["key", "node"]).to_pylist() == [
+            {"key": f"k{n:05}", "node": f"node-{n}"} for n in range(42)
+        ]
+
 
 class TestChecksums:
     NAMES = (
