@@ -50,6 +50,17 @@ def ingest(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
 
     nginx's ETag proves nothing, so there the answer is trusted; the SHA-256 is taken all the same.
     """
+    return _ingest(work, server, prefix, scratch, scratch / "state")
+
+
+def ingest_unread(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
+    """The same with ``upload.reread`` false, beside what it remembers of the run before."""
+    return _ingest(work, server, prefix, scratch, work.folder.with_name("state"), upload={"reread": False})
+
+
+def _ingest(
+    work: Work, server: Server, prefix: str, scratch: Path, state_dir: Path, **changes: Any
+) -> Command:
     destination = {"url": f"s3://{BUCKET}/{prefix}", "endpoint_url": server.endpoint_url}
     if isinstance(server, NginxServer):
         destination["checksum"] = "none"
@@ -57,8 +68,9 @@ def ingest(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
         "name": "bench",
         "destination": destination,
         **(_tiles(work) if work.sections else _files(work)),
+        **changes,
     }
-    path, state_dir = scratch / "config.json", scratch / "state"
+    path = scratch / "config.json"
     path.write_text(json.dumps(config))
     env = server.aws_env() | {"INGEST_STATE_DIR": str(state_dir)}
     clock = CommitClock(state_dir)

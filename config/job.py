@@ -308,6 +308,12 @@ class UploadConfig(Strict):
         description="Further hashes of each upload, for the `metadata` of its row in the manifest: `c4` is the C4 ID "
         "(SHA-512) of film archives. Finishers that need one, such as `mhl`, add it here by themselves.",
     )
+    reread: bool = Field(
+        default=True,
+        description="`false`: a file that is stored already is not read again, where its path, inode, size and times "
+        "are what they were when this machine read it last, and its object has the ETag that it got then. For jobs "
+        "over files that are stored as they are, on a store whose ETags are MD5s.",
+    )
     retries: int = Field(
         default=5, ge=0, le=100, description="Repeats of an upload that failed for a passing fault."
     )
@@ -387,6 +393,16 @@ class JobConfig(Strict):
                     f"destination.key {str(self.key_template)!r} does not tell {' and '.join(together)} apart: "
                     f"1 and 11 would make the key of 11 and 1; put something between them, such as `_`"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _may_go_unread(self) -> Self:
+        if not self.upload.reread and self.destination.on_existing != "skip":
+            raise ValueError(
+                "upload.reread false goes with destination.on_existing 'skip' only: others pass over nothing"
+            )
+        if not self.upload.reread and isinstance(self.ingest_job, TilesJob):
+            raise ValueError("upload.reread false is for jobs over files; each section is read for its tiles")
         return self
 
     @model_validator(mode="after")

@@ -49,7 +49,8 @@ class Settings(BaseModel):
     )
     state_dir: Path = Field(
         default_factory=_default_state_dir,
-        description="Folder for the bundled Redis and scratch files. Default: `~/.local/state/ingest`.",
+        description="Folder for the bundled Redis, scratch files, and what this machine remembers. Default: "
+        "`~/.local/state/ingest`.",
     )
     scratch_dir: Path | None = Field(
         default=None, description="Folder for passing files, if not `scratch` in the state folder."

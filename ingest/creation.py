@@ -140,6 +140,7 @@ def probe(config: JobConfig) -> Probed:
         probed = Probed(store.probe(), next(store.list(), None) is None)
     finally:
         store.close()
+    _check_may_go_unread(config, probed.capabilities)
     if config.destination.dedupe is not None:
         bucket = open_bucket(config.destination, config.upload, probed.capabilities)
         try:
@@ -147,6 +148,16 @@ def probe(config: JobConfig) -> Probed:
         finally:
             bucket.close()
     return probed
+
+
+def _check_may_go_unread(config: JobConfig, found: Capabilities) -> None:
+    """Refuse to leave files unread where a listing proves nothing of what is stored."""
+    if not config.upload.reread and not (found.md5_etags and found.probed_at_s is not None):
+        raise ConfigError(
+            f"{config.destination.url} does not say by itself what it has: its ETags are not MD5s",
+            place="upload.reread",
+            hint="leave it out: files are read, and compared with what is stored",
+        )
 
 
 def create_checked(config: JobConfig, probed: Probed, *, manual_complete: bool, settings: Settings) -> Job:

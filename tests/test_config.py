@@ -129,7 +129,7 @@ class TestErrors:
             ("destinaton", "did you mean 'destination'?"),
             ("destination.on_exist", "did you mean 'on_existing'?"),
             ("path_processor.clas", "did you mean 'class'?"),
-            ("upload.thread", "did you mean 'threads'?"),
+            ("upload.digest", "did you mean 'digests'?"),
             ("ingest_job.tile_sizes", None),
         ],
     )

@@ -35,6 +35,7 @@ from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo
 from ingest.workers.existing import found_by_listing
 from ingest.workers.hands import ProcessorTime
+from ingest.workers.known_files import KnownFiles
 from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore
 from ingest.workers.result import Batch, BatchResult
@@ -67,12 +68,15 @@ class Kit:
     pace: Pace
     bytes_in_flight: int
     list_existing: bool
+    known_files: KnownFiles | None = None
     processor_time: ProcessorTime = field(default_factory=ProcessorTime)
 
     def close(self) -> None:
         """Let its threads end, when what they have in hand is done."""
         self.executor.shutdown()
         self.watch.end()
+        if self.known_files is not None:
+            self.known_files.close()
 
 
 @dataclass(slots=True)
@@ -127,7 +131,7 @@ class _Run:
         self._keys: dict[int, str] = {}
         self._keys_taken: dict[str, int] = {}
         self._existing = self._list_existing()
-        self._unchanged = Unchanged(kit.uploader)
+        self._unchanged = Unchanged(kit.uploader, kit.known_files)
         self._sources = Sources(kit.processors, kit.watch, kit.processor_time)
         self._sending = Sending(
             kit.uploader.store, kit.executor, kit.pace, kit.bytes_in_flight, kit.watch.check
@@ -160,6 +164,7 @@ class _Run:
                 elif len(self._on_their_way) >= 2 * pace.threads and self._has_waited(GATHER_S):
                     self._finish_until(pace.threads)
             self._finish_until(0)
+            self._unchanged.save()
         except BaseException:
             self._give_up()
             raise
@@ -258,7 +263,7 @@ class _Run:
                 raise KeyConflict(
                     f"{whose} has the key {key!r} too", hint="make destination.key tell them apart"
                 )
-            is_its_file = upload.body is path or upload.body == path
+            is_its_file = path is not None and (upload.body is path or upload.body == path)
             task = self._kit.uploader.task(
                 item,
                 key,
@@ -266,6 +271,7 @@ class _Run:
                 listed=self._existing.get(key),
                 again=self._again or key in self._stored,
                 listed_bytes=item.size_bytes if is_its_file and isinstance(item, FileItem) else None,
+                state=self._unchanged.state(path, hand.source) if path and is_its_file else None,
             )
             hand.uploads[key] = self._unchanged.settled(task) or self._sending.send(task)
             self._keys_taken[key] = hand.index
@@ -294,6 +300,7 @@ class _Run:
                 break
         if error is None:
             self._result.succeed(hand.item, hand.source, outcomes)
+            self._unchanged.note(outcomes)
         else:
             self._result.fail(hand.index, hand.source, error)
         self._kit.watch.count(1, 0)

@@ -20,6 +20,7 @@ from ingest.stores.retry import RetryingStore
 from ingest.workers.batch import Kit
 from ingest.workers.dedupe import Dedupe
 from ingest.workers.hands import Hands, ProcessorTime
+from ingest.workers.known_files import KnownFiles
 from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore, patiently
 from ingest.workers.upload import UploadPolicy
@@ -110,6 +111,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         pace=Pace(config.upload.threads),
         bytes_in_flight=config.upload.bytes_in_flight,
         list_existing=config.destination.on_existing != "overwrite" and not conditional,
+        known_files=None if config.upload.reread else KnownFiles(job.settings.state_dir),
         processor_time=processor_time,
     )
     watch.start()

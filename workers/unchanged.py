@@ -1,4 +1,4 @@
-"""Small files that a listing shows as stored already, compared by the thread that comes upon them.
+"""Files that are stored already: what a listing alone settles, in the thread that comes upon them.
 
 Nothing is asked of the store, so threads would only wait for one another; unless the source is slow to read.
 """
@@ -6,9 +6,12 @@ Nothing is asked of the store, so threads would only wait for one another; unles
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
 
+from ingest.workers.known_files import FileState, KnownFiles
 from ingest.workers.sending import Sent
-from ingest.workers.upload import Task
+from ingest.workers.upload import Outcome, Task
 from ingest.workers.uploader import Uploader
 
 SMALL_BYTES = 256 << 10
@@ -18,11 +21,27 @@ MOST_WAITED_S = 0.05
 
 
 class Unchanged:
-    """Settles a batch's unchanged files, as long as its source is quick. Belongs to one thread."""
+    """Settles a batch's unchanged files. Belongs to one thread.
 
-    def __init__(self, uploader: Uploader) -> None:
+    Small ones are read and compared, as long as their source is quick.
+
+    Args:
+        known_files: what is known of files that need not be read again; None where all are to be read.
+    """
+
+    def __init__(self, uploader: Uploader, known_files: KnownFiles | None) -> None:
         self._uploader = uploader
+        self._known_files = known_files
+        self._read: dict[str, Task] = {}
         self._waited_s = 0.0
+
+    def state(self, path: Path, source: str) -> FileState | None:
+        """What a file is to be known again by; None where it is but a copy of its source, or all are to be read.
+
+        Raises:
+            SourceMissing, SourceUnreadable: it cannot be looked at.
+        """
+        return FileState.of(path) if self._known_files is not None and str(path) == source else None
 
     def settled(self, task: Task) -> Sent | None:
         """An upload that has come to its end, as equal bytes are there from before the job; else None.
@@ -30,9 +49,39 @@ class Unchanged:
         Raises:
             SourceMissing, SourceChanged, SourceUnreadable: the file behind it.
         """
+        outcome = self._unread(task) or self._compared(task)
+        return None if outcome is None else Sent(None, 0, is_over=True, outcome=outcome)
+
+    def note(self, outcomes: Iterable[Outcome]) -> None:
+        """An item's uploads came to this: what was read for them is known from now on."""
+        for outcome in outcomes:
+            task = self._read.pop(outcome.key, None)
+            known = self._uploader.known(outcome)
+            if self._known_files is None or task is None or task.state is None or known is None:
+                continue
+            assert isinstance(task.upload.body, Path)
+            self._known_files.note(task.state, task.upload.body, known)
+
+    def save(self) -> None:
+        """Keep what was noted."""
+        if self._known_files is not None:
+            self._known_files.save()
+
+    def _unread(self, task: Task) -> Outcome | None:
+        if self._known_files is None or task.state is None:
+            return None
+        known = self._known_files.find(task.state) if task.listed is not None else None
+        if known is not None and task.state.size_bytes == task.size_bytes:
+            outcome = self._uploader.unread(task, known)
+            if outcome is not None:
+                return outcome
+        self._read[task.key] = task
+        return None
+
+    def _compared(self, task: Task) -> Outcome | None:
         if task.listed is None or task.size_bytes > SMALL_BYTES or self._waited_s > MOST_WAITED_S:
             return None
         began_s, began_cpu_s = time.perf_counter(), time.thread_time()
         outcome = self._uploader.unchanged(task)
         self._waited_s += time.perf_counter() - began_s - (time.thread_time() - began_cpu_s)
-        return None if outcome is None else Sent(None, 0, is_over=True, outcome=outcome)
+        return outcome

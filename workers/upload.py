@@ -10,6 +10,7 @@ from ingest.items import Item
 from ingest.markers import DUPLICATE_OF
 from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo, ObjectMeta
+from ingest.workers.known_files import FileState
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Task:
         is_streamed: it is too large to be held in memory.
         listed: what a listing found under the key.
         again: this job may have stored it before: its batch was begun before, or the item was.
+        state: its file's, where that is the source itself, and is to be known again; else None.
     """
 
     item: Item
@@ -79,6 +81,7 @@ class Task:
     is_streamed: bool
     listed: ObjectInfo | None
     again: bool
+    state: FileState | None = None
 
     @property
     def held_bytes(self) -> int:

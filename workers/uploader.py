@@ -11,10 +11,12 @@ from pathlib import Path
 from ingest.digests import Digests, md5_of
 from ingest.errors import KeyConflict, ObjectExists
 from ingest.items import Item, item_id
+from ingest.markers import DUPLICATE_OF
 from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo, ObjectMeta, Stored, Transfer, UploadRecords
 from ingest.stores.source import ensure_size, fingerprint, read_steady, size_of
 from ingest.workers.dedupe import Dedupe
+from ingest.workers.known_files import FileState, Known
 from ingest.workers.patience import PatientStore
 from ingest.workers.settling import Settling
 from ingest.workers.upload import Made, Outcome, Task, UploadPolicy
@@ -62,11 +64,13 @@ class Uploader:
         listed: ObjectInfo | None,
         again: bool,
         listed_bytes: int | None,
+        state: FileState | None = None,
     ) -> Task:
         """An upload as it is handed to a thread.
 
         Args:
             listed_bytes: the size that its file had when it was listed, where the file is the item's own.
+            state: see :class:`Task`.
 
         Raises:
             SourceMissing, SourceUnreadable: the file behind it.
@@ -78,7 +82,9 @@ class Uploader:
         if isinstance(body, bytes):
             return Task(item, key, upload, len(body), False, listed, again)
         size_bytes = size_of(body) if listed_bytes is None else listed_bytes
-        return Task(item, key, upload, size_bytes, size_bytes >= self._policy.large_bytes, listed, again)
+        return Task(
+            item, key, upload, size_bytes, size_bytes >= self._policy.large_bytes, listed, again, state
+        )
 
     def _whole(self, task: Task) -> Outcome:
         """Store what fits into memory.
@@ -117,6 +123,23 @@ class Uploader:
         if there.etag != md5_of(body):
             return None
         return self._object(task, *self._hashed(body), body).outcome("skipped", there.etag)
+
+    def unread(self, task: Task, known: Known) -> Outcome | None:
+        """As :meth:`unchanged`, of a file of which all is known from when it was read before."""
+        there, names = task.listed, self._policy.digests
+        if not self._settling.is_from_before(there, task.size_bytes) or there.etag != known.etag:
+            return None
+        if not known.digests.keys() >= set(names):
+            return None
+        digests = {name: known.digests[name] for name in names}
+        return self._object(task, known.sha256, task.size_bytes, digests, None).outcome("skipped", there.etag)
+
+    def known(self, outcome: Outcome) -> Known | None:
+        """What is known of a file, now that it has this outcome; None where its key has no object of its own."""
+        if outcome.etag is None or DUPLICATE_OF in outcome.metadata:
+            return None
+        digests = {name: outcome.metadata[name] for name in self._policy.digests}
+        return Known(outcome.sha256, outcome.etag, digests)
 
     def _streamed(self, task: Task) -> Outcome:
         """Store a large file, as :meth:`_whole`; it is hashed first."""

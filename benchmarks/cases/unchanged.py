@@ -1,6 +1,7 @@
 """Nothing to do: 20,000 files of 16 KiB that the same tool has stored before.
 
-Ingest reads each file and compares its content; the others look at sizes and times.
+Ingest reads each file and compares its content; told not to, it goes by inodes, sizes, times and ETags. The others look
+at sizes and times.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ CASE = Case(
     make=lambda folder, count: works.files(folder, count, 16 << 10),
     tools={
         "ingest": tools.ingest,
+        "ingest unread": tools.ingest_unread,
         "s5cmd sync": tools.s5cmd_sync,
         "rclone sync": tools.rclone_sync,
         "rclone sync, server's times": tools.rclone_sync_listed,
@@ -23,6 +25,7 @@ CASE = Case(
     servers=("rclone",),
     before={
         "ingest": tools.ingest,
+        "ingest unread": tools.ingest_unread,
         "s5cmd sync": tools.s5cmd,
         "rclone sync": tools.rclone,
         "rclone sync, server's times": tools.rclone,

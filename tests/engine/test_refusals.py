@@ -61,7 +61,7 @@ def test_a_config_that_is_no_json_says_where(
 @pytest.mark.parametrize(
     ("changes", "place", "said"),
     [
-        ({"upload": {"thread": 3}}, "upload.thread", "did you mean 'threads'?"),
+        ({"upload": {"digest": []}}, "upload.digest", "did you mean 'digests'?"),
         ({"pathprocessor": {}}, "pathprocessor", "did you mean 'path_processor'"),
         (
             {"path_processor": {"class": "foldr", "params": {}}},

@@ -18,6 +18,7 @@ from ingest.stores.base import ObjectInfo, ObjectMeta, Store, Stored, Transfer
 from ingest.stores.local import LocalStore
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.batch import Batch, Kit
+from ingest.workers.known_files import KnownFiles
 from ingest.workers.pace import Pace
 from ingest.workers.patience import PatientStore
 from ingest.workers.upload import UploadPolicy
@@ -80,6 +81,7 @@ def bench(
     was_empty: bool = False,
     list_existing: bool = True,
     older_than_s: float | None = None,
+    known_files: KnownFiles | None = None,
     **changes: Any,
 ) -> Iterator[Bench]:
     """A kit of a job that copies ``folder/source`` into ``folder/stored``."""
@@ -128,6 +130,7 @@ def bench(
             pace=Pace(threads),
             bytes_in_flight=bytes_in_flight,
             list_existing=list_existing,
+            known_files=known_files,
         )
         made.append(Bench(root, stored, kit))
         yield made[0]
