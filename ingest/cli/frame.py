@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from ingest.errors import EXIT_CODES, IngestError, did_you_mean
+from ingest.start import EXIT_INTERRUPTED, interruptible
 
 COLLECT_AT = 100_000
 """New objects at which Python looks for garbage: loading makes as many, and all of them stay."""
@@ -86,9 +87,10 @@ class LazyGroup(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            result = run()
+            with interruptible():
+                result = run()
             sys.stdout.flush()
-        except Exception as error:  # noqa: BLE001 - the one place where all errors end
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where all errors end
             sys.exit(_report(error))
         gc.freeze()  # all ends now: to look once more through all that was loaded takes a quarter of a second
         sys.exit(result if isinstance(result, int) else 0)
@@ -107,11 +109,11 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception | KeyboardInterrupt) -> int:
     """Say what went wrong on standard error; returns the exit code."""
-    if isinstance(error, click.Abort):
+    if isinstance(error, click.Abort | KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        return 130
+        return EXIT_INTERRUPTED
     if isinstance(error, click.ClickException):
         error.show()
         return 2

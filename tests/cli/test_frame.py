@@ -143,6 +143,30 @@ def test_an_interrupt_is_130(error: BaseException) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("when", ["click", "ingest.cli.list_jobs", "exit"])
+def test_an_interrupt_at_any_moment_shows_no_traceback(when: str) -> None:
+    """Also while the command line itself is loaded, and when it has ended."""
+    code = (
+        "import atexit, os, signal, sys\n"
+        "def interrupt_at(event):\n"
+        f"    if event == {when!r}:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "class Importing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        interrupt_at(name)\n"
+        "sys.meta_path.insert(0, Importing())\n"
+        "atexit.register(interrupt_at, 'exit')\n"
+        "from ingest.start import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "list", "--help"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 130
+    assert done.stderr.strip() in ("", "interrupted")
+
+
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
 def test_a_command_may_return_its_exit_code(returned: int | None, code: int) -> None:
     class Returning(LazyGroup):
