@@ -164,12 +164,12 @@ class _Run:
                 elif len(self._on_their_way) >= 2 * pace.threads and self._has_waited(GATHER_S):
                     self._finish_until(pace.threads)
             self._finish_until(0)
-            self._unchanged.save()
         except BaseException:
             self._give_up()
             raise
         finally:
             self._sending.end()
+            self._unchanged.save()
             self._kit.watch.take("")
         return self._result
 
@@ -271,7 +271,7 @@ class _Run:
                 listed=self._existing.get(key),
                 again=self._again or key in self._stored,
                 listed_bytes=item.size_bytes if is_its_file and isinstance(item, FileItem) else None,
-                state=self._unchanged.state(path, hand.source) if path and is_its_file else None,
+                state=self._unchanged.state(hand.source, path) if path and is_its_file else None,
             )
             hand.uploads[key] = self._unchanged.settled(task) or self._sending.send(task)
             self._keys_taken[key] = hand.index

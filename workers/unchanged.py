@@ -35,13 +35,13 @@ class Unchanged:
         self._read: dict[str, Task] = {}
         self._waited_s = 0.0
 
-    def state(self, path: Path, source: str) -> FileState | None:
+    def state(self, source: str, path: Path) -> FileState | None:
         """What a file is to be known again by; None where it is but a copy of its source, or all are to be read.
 
         Raises:
             SourceMissing, SourceUnreadable: it cannot be looked at.
         """
-        return FileState.of(path) if self._known_files is not None and str(path) == source else None
+        return FileState.of(source) if self._known_files is not None and str(path) == source else None
 
     def settled(self, task: Task) -> Sent | None:
         """An upload that has come to its end, as equal bytes are there from before the job; else None.
@@ -59,8 +59,7 @@ class Unchanged:
             known = self._uploader.known(outcome)
             if self._known_files is None or task is None or task.state is None or known is None:
                 continue
-            assert isinstance(task.upload.body, Path)
-            self._known_files.note(task.state, task.upload.body, known)
+            self._known_files.note(task.state, str(task.upload.body), known)
 
     def save(self) -> None:
         """Keep what was noted."""

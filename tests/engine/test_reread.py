@@ -57,7 +57,7 @@ def test_only_what_is_new_is_read(
     root = tmp_path / "source"
     expected = make_files(root, 30) | {"large.bin": os.urandom(6 * MIB)}
     (root / "large.bin").write_bytes(expected["large.bin"])
-    while not all(FileState.of(root / name).is_telling for name in expected):
+    while not all(FileState.of(str(root / name)).is_telling for name in expected):
         time.sleep(0.1)
     destination = s3_folder(server, monkeypatch)
     upload = {"reread": False, "multipart_threshold_bytes": 5 * MIB, "part_size_bytes": 5 * MIB}

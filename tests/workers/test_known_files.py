@@ -38,7 +38,7 @@ def known(tmp_path: Path) -> Iterator[KnownFiles]:
 
 def at_rest(path: Path) -> FileState:
     """The state of a file that has not been written to for long enough, on a disk with fine times."""
-    while not (state := FileState.of(path)).is_telling:
+    while not (state := FileState.of(str(path))).is_telling:
         time.sleep(AT_REST_NS / 1e9)
         if not state.changed_ns % known_files.COARSE_NS:  # one time in ten million
             os.utime(path)
@@ -109,7 +109,9 @@ def test_so_is_a_large_one_and_one_that_was_stored_by_this_machine(
     stored = run(tmp_path, known, modified_s=NEW_S)
     assert stored.counters["done"] == 1
     # a folder gives no ETag, as S3 does: what it would have said
-    known.note(FileState.of(path), path, Known(stored.rows[0].sha256, hashlib.md5(body).hexdigest(), {}))
+    known.note(
+        FileState.of(str(path)), str(path), Known(stored.rows[0].sha256, hashlib.md5(body).hexdigest(), {})
+    )
     known.save()
     read.clear()
     assert run(tmp_path, known).counters["skipped"] == 1
@@ -121,7 +123,9 @@ def test_it_is_known_to_other_processes(
 ) -> None:
     run(tmp_path, known)
     with closing(KnownFiles(tmp_path / "state")) as another:
-        assert another.find(FileState.of(source)) == Known(SHA256, hashlib.md5(b"content").hexdigest(), {})
+        assert another.find(FileState.of(str(source))) == Known(
+            SHA256, hashlib.md5(b"content").hexdigest(), {}
+        )
 
 
 def test_other_bytes_of_equal_size_and_time_of_modification_are_read(
@@ -179,11 +183,11 @@ def test_times_as_fat_keeps_them_tell_nothing(changed_ns: int) -> None:
 
 
 def test_a_file_that_changed_after_it_was_read_is_not_remembered(source: Path, known: KnownFiles) -> None:
-    state = FileState.of(source)
+    state = FileState.of(str(source))
     source.write_bytes(b"another")
-    known.note(state, source, Known(SHA256, "e", {}))
+    known.note(state, str(source), Known(SHA256, "e", {}))
     source.unlink()
-    known.note(state, source, Known(SHA256, "e", {}))
+    known.note(state, str(source), Known(SHA256, "e", {}))
     known.save()
     assert known.find(state) is None
 
@@ -192,13 +196,24 @@ def test_a_file_that_changed_after_it_was_read_is_not_remembered(source: Path, k
 def test_a_row_that_lost_some_of_its_bytes_is_none(
     tmp_path: Path, source: Path, known: KnownFiles, digests: dict[str, str]
 ) -> None:
-    state = FileState.of(source)
-    known.note(state, source, Known(SHA256, "e", digests))
+    state = FileState.of(str(source))
+    known.note(state, str(source), Known(SHA256, "e", digests))
     known.save()
     assert known.find(state) == Known(SHA256, "e", digests)
+    known.save()
     with closing(sqlite3.connect(tmp_path / "state" / FILE_NAME)) as database, database:
         database.execute("UPDATE files SET sha256 = zeroblob(32)")
     assert known.find(state) is None
+
+
+def test_two_processes_write_in_turns(tmp_path: Path, source: Path, known: KnownFiles) -> None:
+    state = FileState.of(str(source))
+    with closing(KnownFiles(tmp_path / "state")) as another:
+        for one, etag in ((known, "a"), (another, "b"), (known, "c")):
+            one.find(state)
+            one.note(state, str(source), Known(SHA256, etag, {}))
+            one.save()
+        assert [found and found.etag for found in (known.find(state), another.find(state))] == ["c", "c"]
 
 
 def test_a_record_that_is_garbled_is_begun_anew(
@@ -227,12 +242,12 @@ def test_where_it_cannot_be_kept_files_are_read(
 def test_it_does_not_grow_without_end(
     tmp_path: Path, source: Path, known: KnownFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = FileState.of(source)
-    known.note(state, source, Known(SHA256, "e", {}))
+    state = FileState.of(str(source))
+    known.note(state, str(source), Known(SHA256, "e", {}))
     known.save()
     monkeypatch.setattr(known_files, "MOST_BYTES", 1000)
     with closing(KnownFiles(tmp_path / "state")) as another:
         assert another.find(state) is None
-        another.note(state, source, Known(SHA256, "e", {}))
+        another.note(state, str(source), Known(SHA256, "e", {}))
         another.save()
         assert another.find(state) is not None
