@@ -44,7 +44,7 @@ EXIT_CODES = {
     3: "finished with failed items (`ingest failures -j ID` lists them)",
     4: "the job was cancelled or has expired",
     5: "Redis is unreachable or refuses",
-    6: "the destination is unreachable or refuses",
+    6: "the destination is unreachable or refuses, or a manifest there is lost or damaged",
     130: "interrupted; nothing is lost, `ingest join -j ID` goes on",
 }
 """The meaning of every exit code, for the help, the docs and the tests."""

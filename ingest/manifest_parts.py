@@ -47,7 +47,9 @@ ZSTD_LEVEL = 1
 
 
 class ManifestDamaged(IngestError):
-    """A manifest part is missing, truncated or garbled."""
+    """A manifest, or a part of one, is missing, truncated or garbled at the destination."""
+
+    exit_code = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,17 +95,28 @@ def _objects_stored(table: pa.Table) -> list[tuple[str, str]]:
     return [(row["key"], row["sha256"]) for row in rows if row["status"] == "stored"]
 
 
-def read_manifest(store: Store, job_id: str, scratch_dir: Path) -> Iterator[Mapping[str, Any]]:
+def read_manifest(
+    store: Store, job_id: str, scratch_dir: Path, batches: int | None = None
+) -> Iterator[Mapping[str, Any]]:
     """The manifest's rows, in bounded memory; ``mtime`` is in nanoseconds since 1970 UTC, as in :class:`Row`.
+
+    Args:
+        batches: how many the job has, where that is known: one from before it was retried has fewer.
 
     Raises:
         ObjectMissing: the job is not completed.
-        ManifestDamaged: the manifest is truncated or garbled.
+        ManifestDamaged: the manifest is truncated or garbled, or not of all of the job.
     """
     with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
         manifest = fetch(store, job_id, Path(scratch, "manifest.parquet"))
         if manifest is None:
             raise ObjectMissing(f"{store.url} has no manifest of job {job_id}")
+        if batches not in (None, manifest.batches):
+            raise ManifestDamaged(
+                f"{folder(job_id)}manifest.parquet has {manifest.batches} of the job's {batches} batches: "
+                "it is not the one that was written last",
+                hint="put that back where there is a copy, a newer version in the bucket say",
+            )
         for table in manifest.tables():
             yield from _rows(table)
 

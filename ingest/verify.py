@@ -39,23 +39,25 @@ class Finding:
 def verify(job: Job, *, deep: bool) -> Generator[Finding, None, None]:
     """A finding for each row of a completed job's manifest. Reads only; may be repeated, and closed at any time.
 
+    Failed items have no row: ``job.failures()`` lists them.
+
     Args:
         deep: read every object back and hash it, instead of comparing its size, and its ETag if it has one, as listed.
 
     Raises:
         JobError: the job is not completed.
         ObjectMissing: its manifest is not there.
-        ManifestDamaged: its manifest is truncated or garbled.
+        ManifestDamaged: its manifest is truncated or garbled, or is from before the job was retried.
         StoreError: the destination cannot be read.
     """
-    state = job.ledger.state()
+    state, counts, _ = job.ledger.snapshot()
     if state not in (State.COMPLETE, State.FAILED):
         raise JobError(f"job {job.job_id} is {state}: only a completed job has a manifest to compare with")
     destination = job.config.destination
     store, prefix = (job.store, "") if destination.dedupe is None else (job.bucket, destination.prefix)
     rows = (
         _looked_for(row, prefix)
-        for row in manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
+        for row in manifest.read_manifest(job.store, job.job_id, job.settings.scratch, counts.batches)
     )
     with _readers() as (readers, check):
         while chunk := list(islice(rows, ROWS_AT_ONCE)):

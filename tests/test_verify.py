@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest import verify as verify_module
+from ingest.cli import main
 from ingest.errors import JobError, ObjectMissing
 from ingest.job import Job
 from ingest.ledger import State, Tally
@@ -17,7 +19,7 @@ from ingest.stores.base import ObjectInfo
 from ingest.stores.local import LocalStore
 from ingest.stores.wrapping import WrappedStore
 from ingest.verify import listed, verify
-from tests.engine.jobs_by_hand import feed, job_over
+from tests.engine.jobs_by_hand import feed, job_over, work
 from tests.stores.helpers import meta_of, put
 from tests.test_manifest import row
 from tests.workers.making import local_store
@@ -75,6 +77,46 @@ def test_a_job_without_a_manifest_is_told(tmp_path: Path, redis_url: str) -> Non
     job.store.delete([f".ingest/{job.job_id}/manifest.parquet"])
     with pytest.raises(ObjectMissing, match="no manifest"):
         next(verify(job, deep=False))
+
+
+def test_failed_items_and_the_manifest_from_before_they_were_tried_again_are_told(
+    tmp_path: Path, redis_url: str
+) -> None:
+    def told(*options: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["verify", "-j", job.job_id, *options])
+        return done.exit_code, done.output
+
+    # Given a job of which one item failed
+    job = job_over(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "source" / name).write_bytes(name.encode())
+    (tmp_path / "stored" / "a").write_bytes(b"another")
+    feed(job)
+    work(job)
+    assert job.complete() is State.FAILED
+
+    # Then what is stored is right, and that is not all
+    assert told() == (
+        3,
+        "1 object compared by size alone: no problems\n"
+        f"1 item failed and not stored: ingest failures -j {job.job_id}\n",
+    )
+    assert '"problems": 0, "failed_items": 1' in told("--json", "--deep")[1]
+
+    # When it is tried again, and the manifest from before is put back over the new one
+    manifest = tmp_path / "stored" / ".ingest" / job.job_id / "manifest.parquet"
+    before = manifest.read_bytes()
+    (tmp_path / "stored" / "a").unlink()
+    job.retry()
+    work(job)
+    assert job.complete() is State.COMPLETE
+    assert told() == (0, "2 objects compared by size alone: no problems\n")
+    manifest.write_bytes(before)
+
+    # Then the items that it has not are not passed over
+    code, output = told()
+    assert code == 6
+    assert "has 1 of the job's 2 batches" in output
 
 
 class CountingStore(WrappedStore):

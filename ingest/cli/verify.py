@@ -21,7 +21,7 @@ def command(job_id: str, deep: bool, as_json: bool) -> int:
 
     A folder has no ETags: size alone is compared there, unless --deep reads everything.
 
-    The exit code is 3 where anything is missing or differs.
+    The exit code is 3 where anything is missing or differs, or where items of the job failed: these are not stored.
 
     \b
     Example:
@@ -29,6 +29,7 @@ def command(job_id: str, deep: bool, as_json: bool) -> int:
       ingest verify -j k7f3q2xm --deep
     """
     job = open_job(job_id, load_settings())
+    failed = job.status().counts.failed
     count = wrong = by_etag = 0
     with closing(verify(job, deep=deep)) as findings:
         for finding in findings:
@@ -41,11 +42,14 @@ def command(job_id: str, deep: bool, as_json: bool) -> int:
                 else:
                     click.echo(printable(f"{finding.key}: {finding.problem}"))
     if as_json:
-        emit_json({"event": "verified", "job_id": job_id, "objects": count, "problems": wrong, "deep": deep})
+        found = {"objects": count, "problems": wrong, "failed_items": failed, "deep": deep}
+        emit_json({"event": "verified", "job_id": job_id, **found})
     else:
         how = "read back and hashed" if deep else _compared(count, by_etag)
         click.echo(f"{plural(count, 'object')} {how}: {wrong or 'no'} problem{'' if wrong == 1 else 's'}")
-    return 3 if wrong else 0
+        if failed:
+            click.echo(f"{plural(failed, 'item')} failed and not stored: ingest failures -j {job_id}")
+    return 3 if wrong or failed else 0
 
 
 def _compared(count: int, by_etag: int) -> str:

@@ -142,7 +142,14 @@ def test_a_folder_is_copied_once_to_s3(
     assert (counts.done, counts.skipped, counts.objects) == (0, 40, 0)
 
     assert said(invoke, "verify", "-j", job.job_id) == [
-        {"event": "verified", "job_id": job.job_id, "objects": 40, "problems": 0, "deep": False}
+        {
+            "event": "verified",
+            "job_id": job.job_id,
+            "objects": 40,
+            "problems": 0,
+            "failed_items": 0,
+            "deep": False,
+        }
     ]
     told = invoke("verify", "-j", job.job_id).stdout
     assert told == "40 objects compared by size and ETag: no problems\n"
