@@ -82,12 +82,13 @@ def test_a_job_without_a_manifest_is_told(tmp_path: Path, redis_url: str) -> Non
 def test_failed_items_and_the_manifest_from_before_they_were_tried_again_are_told(
     tmp_path: Path, redis_url: str
 ) -> None:
+    # Given a job of which one item failed
+    job = job_over(tmp_path)
+
     def told(*options: str) -> tuple[int, str]:
         done = CliRunner().invoke(main, ["verify", "-j", job.job_id, *options])
         return done.exit_code, done.output
 
-    # Given a job of which one item failed
-    job = job_over(tmp_path)
     for name in ("a", "b"):
         (tmp_path / "source" / name).write_bytes(name.encode())
     (tmp_path / "stored" / "a").write_bytes(b"another")

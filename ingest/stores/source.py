@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,14 +26,26 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
     Raises:
         SourceMissing: it is not there.
-        SourceUnreadable: it may not be read, or reading failed.
+        SourceUnreadable: it may not be read, or reading failed, or it is no regular file.
     """
     try:
-        file = path.open("rb")
+        descriptor = _opened(path)
     except OSError as error:
         raise source_error(error, path) from None
-    with file:
+    with os.fdopen(descriptor, "rb") as file:
         yield file
+
+
+def _opened(path: Path) -> int:
+    """A descriptor. What has taken the file's place since it was looked at is not waited for, nor read for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except BlockingIOError:  # a file server lets go of it when asked to wait; no pipe says so
+        descriptor = os.open(path, os.O_RDONLY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceUnreadable(f"{path} is no regular file")
+    return descriptor
 
 
 def read_piece(file: BinaryIO, size_bytes: int, path: Path) -> bytes:
@@ -139,7 +152,7 @@ def read_steady(path: Path, size_bytes: int) -> bytes:
         SourceMissing, SourceUnreadable: as :func:`opened`.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = _opened(path)
         try:
             before = os.fstat(descriptor)
             body = os.read(descriptor, size_bytes + 1)

@@ -72,8 +72,12 @@ def test_a_file_is_hashed_whole_and_by_parts_in_one_pass(
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(SourceMissing):
         read_steady(tmp_path / "x", 1)
-    with pytest.raises(SourceUnreadable, match="directory"):
-        read_steady(tmp_path, 1)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(SourceUnreadable, match="is no regular file"):
+            read_steady(path, 1)
+        with pytest.raises(SourceUnreadable, match="is no regular file"):
+            opened(path).__enter__()
     (tmp_path / "file").write_bytes(b"a file has taken its folder's place")
     for read in (lambda path: read_steady(path, 1), size_of, lambda path: opened(path).__enter__()):
         with pytest.raises(SourceMissing):
