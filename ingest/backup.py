@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import BinaryIO, NoReturn, cast
 
 from ingest.digests import hashed_on_disk
 from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceChanged, SourceUnreadable
+from ingest.part_files import give_name, locked_part, make_folders, sync_folder
 
 PART_SUFFIX = ".ingest-part"
 """Unfinished copies are named by a dot, the file's name and this. A later try goes on from them."""
 
 LITTLE_BYTES = 1 << 20
-LOCK_POLL_S = 0.1
 _LONGEST_NAME_BYTES = 255
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 Fetch = Callable[[BinaryIO, int], str | None]
 """Appends the source's bytes from an offset on to a file that stands there, in order. It may give the SHA-256 of the
@@ -185,24 +182,13 @@ class BackupFolder:
     @contextmanager
     def _locked_part(self, wanted: _Wanted) -> Iterator[io.FileIO]:
         """The unfinished copy, which no other process has meanwhile."""
-        _make_folders(self.root, wanted.path.parent)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        while True:
-            descriptor = os.open(wanted.part, flags, 0o666)
-            with _PartFile(descriptor, "r+b") as part:
-                part.refused = lambda error: self._refuse(wanted, error)
-                while not _lock(descriptor):
-                    self._interrupt()
-                    time.sleep(LOCK_POLL_S)
-                if not _is_at(descriptor, wanted.part):  # whoever had it gave it its name, or removed it
-                    continue
-                if (
-                    os.fstat(descriptor).st_nlink > 1
-                ):  # and died before it removed this one: it is a finished copy
-                    wanted.part.unlink()
-                    continue
-                yield part
-                return
+        make_folders(self.root, wanted.path.parent)
+
+        def refused(error: OSError) -> NoReturn:
+            self._refuse(wanted, error)
+
+        with locked_part(wanted.part, refused, self._interrupt) as part:
+            yield part
 
     def _make_room(self, wanted: _Wanted, part: io.FileIO) -> None:
         missing_bytes = wanted.size_bytes - os.fstat(part.fileno()).st_size
@@ -240,7 +226,7 @@ class BackupFolder:
             os.utime(part.fileno(), ns=(wanted.mtime_ns, wanted.mtime_ns))
             os.fsync(part.fileno())
         try:
-            _name(wanted.part, wanted.path)
+            give_name(wanted.part, wanted.path)
         except FileExistsError:
             there = self._there(wanted.known(sha256))
             wanted.part.unlink()
@@ -268,23 +254,6 @@ class BackupFolder:
             _no_room(self.root, self._short_bytes, shutil.disk_usage(self.root).free),
             hint="make room; what was fetched so far is kept",
         ) from error
-
-
-class _PartFile(io.FileIO):
-    """A file that is written to whole, or not without a word; ``refused`` says what an error means."""
-
-    refused: Callable[[OSError], NoReturn]
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        size_bytes = len(view)
-        while view:
-            try:
-                written = super().write(view) or 0
-            except OSError as error:
-                self.refused(error)
-            view = view[written:]
-        return size_bytes
 
 
 @dataclass(slots=True)
@@ -336,69 +305,3 @@ def _conflict(wanted: _Wanted) -> KeyConflict:
 def _is_file_of(descriptor: int, size_bytes: int) -> bool:
     info = os.fstat(descriptor)
     return stat.S_ISREG(info.st_mode) and info.st_size == size_bytes
-
-
-def _make_folders(root: Path, folder: Path) -> None:
-    """Make the folders below ``root``, each fsynced into its parent; no link may lead out of it.
-
-    Raises:
-        KeyInvalid: one does.
-        OSError: a folder cannot be made; ``root`` itself never is.
-    """
-    for parent in [*reversed([below for below in folder.parents if root in below.parents]), folder]:
-        if parent == root:
-            continue
-        with suppress(FileExistsError):
-            parent.mkdir()
-            sync_folder(parent.parent)
-    real = os.path.realpath(folder)
-    if real != os.path.realpath(root) and not real.startswith(os.path.realpath(root).rstrip("/") + "/"):
-        raise KeyInvalid(f"{folder} lies behind a symbolic link that leaves the backup folder {root}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that the disk has a folder's names.
-
-    Raises:
-        OSError: it has not.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file still has this name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def _name(part: Path, path: Path) -> None:
-    """Give a finished copy its name, and never that of another file.
-
-    Raises:
-        FileExistsError: there is one.
-    """
-    try:
-        os.link(part, path, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # exFAT and the like have no links. The lock keeps other processes of Ingest away meanwhile.
-        if path.exists() or path.is_symlink():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        part.rename(path)
-        return
-    part.unlink()

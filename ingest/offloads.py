@@ -17,10 +17,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from ingest.backup import sync_folder
 from ingest.config import Settings
 from ingest.devices import checked_id
 from ingest.errors import ConfigError
+from ingest.part_files import sync_folder
 
 FOLDER = "offloads"
 TAIL_BYTES = 4096

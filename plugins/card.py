@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, BinaryIO, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -20,9 +18,9 @@ from ingest.backup import BackupFolder, Kept
 from ingest.config import local_folder
 from ingest.config.job import ConfigPath
 from ingest.devices import checked_id
-from ingest.digests import hashed
 from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceMissing, SourceUnreadable
 from ingest.items import FileItem, Item, as_utf8
+from ingest.plugins.card_reading import Reading
 from ingest.plugins.files import Folder, FolderParams
 from ingest.plugins.folder_walk import Walk
 from ingest.plugins.local import regular_file
@@ -30,7 +28,6 @@ from ingest.plugins.patterns import choice_of
 from ingest.processors import JobContext, Params
 from ingest.system_names import hidden_kind
 
-PIECE_BYTES = 4 << 20
 FOLDERS_HELD = 32
 """Of so many folders the epoch names are held: neighbours lie in one."""
 NS_IN_MS = 1_000_000
@@ -301,74 +298,6 @@ class Card(Folder):
         if kept is not None:
             facts |= {"source_sha256": kept.sha256, "backup": str(kept.path)}
         return facts
-
-
-class Reading:
-    """A file of a card that is read to be copied; its SHA-256 is taken on the way, so that it is read once.
-
-    Args:
-        check: raises to interrupt; called for each piece.
-    """
-
-    def __init__(self, path: Path, check: Callable[[], None]) -> None:
-        self._path = path
-        self._check = check
-        self._sha256: str | None = None
-
-    def fetch(self, copy: BinaryIO, offset: int) -> str | None:
-        """Append the file's bytes from ``offset`` on to a copy.
-
-        Raises:
-            SourceMissing, SourceUnreadable: the file cannot be read.
-        """
-        sha256 = hashlib.sha256()
-        for piece in self._pieces(offset):
-            copy.write(piece)
-            sha256.update(piece)
-        self._sha256 = sha256.hexdigest() if offset == 0 else None
-        return self._sha256
-
-    def sha256(self) -> str:
-        """The file's SHA-256: as it was copied, else by reading it.
-
-        Raises:
-            SourceMissing, SourceUnreadable: the file cannot be read.
-        """
-        if self._sha256 is None:
-            self._sha256, _ = hashed(self._pieces(0))
-        return self._sha256
-
-    def _pieces(self, offset: int) -> Iterator[bytes]:
-        file = _opened(self._path)
-        try:
-            os.lseek(file, offset, os.SEEK_SET)
-            while piece := self._piece(file):
-                yield piece
-                self._check()
-        finally:
-            os.close(file)
-
-    def _piece(self, file: int) -> bytes:
-        try:
-            return os.read(file, PIECE_BYTES)
-        except OSError as error:
-            raise SourceUnreadable(
-                f"{str(self._path)!r} cannot be read to its end: {error.strerror}",
-                hint="is the card worn out?",
-            ) from error
-
-
-def _opened(path: Path) -> int:
-    """A descriptor. The time of last access stays as it was where the system lets us ask for that."""
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    with suppress(OSError):  # it is granted to the file's owner alone; what else is wrong is said below
-        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        raise SourceMissing(f"there is no file {str(path)!r}") from None
-    except OSError as error:
-        raise SourceUnreadable(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
 def _epoch_name(item: FileItem, number: int) -> str:
