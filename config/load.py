@@ -1,4 +1,4 @@
-"""Reading a config file, and turning what pydantic says into sentences with a place and a hint."""
+"""Reading a config file, and changing single values of a config."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from ingest.config.boss import from_boss, is_boss_config
+from ingest.config.explain import as_config_error
 from ingest.config.job import JobConfig, folder_url
 from ingest.config.paths import from_home
-from ingest.errors import ConfigError, did_you_mean
+from ingest.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
-_JOB_TYPES = ("files", "tiles")
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -45,7 +44,9 @@ def load_config(path: Path) -> dict[str, Any]:
         config = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{path} is not valid JSON: {where}: {error.msg}") from None
+        before, after = text[: error.pos].rstrip(), text[error.pos :].lstrip()
+        hint = "is there a comma too many before it?" if before[-1:] == "," and after[:1] in ",]}" else None
+        raise ConfigError(f"{path} is not valid JSON: {where}: {error.msg}", hint=hint) from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from None
     except RecursionError:
@@ -149,75 +150,7 @@ def parse_model(
     try:
         return model.model_validate(data, context={"base_dir": base_dir})
     except ValidationError as error:
-        raise _as_config_error(model, error, place) from None
-
-
-def _as_config_error(model: type[BaseModel], error: ValidationError, place: str) -> ConfigError:
-    lines = [_explain(model, details, place) for details in error.errors()]
-    first, *rest = lines
-    what = first[1] + "".join(f"\n{where + ': ' if where else ''}{sentence}" for where, sentence, _ in rest)
-    return ConfigError(what, place=first[0] or None, hint=next((hint for *_, hint in lines if hint), None))
-
-
-def _explain(model: type[BaseModel], details: ErrorDetails, place: str) -> tuple[str, str, str | None]:
-    """Place, sentence and hint for one of pydantic's errors."""
-    location = _without_tags(details["loc"])
-    where = ".".join([*([place] if place else []), *(str(part) for part in location)])
-    kind, found = details["type"], details["input"]
-    if kind == "extra_forbidden":
-        return (
-            where,
-            "unknown key",
-            did_you_mean(str(location[-1]), _known_keys(model, location[:-1], details)),
-        )
-    if kind == "missing":
-        return where, "is missing", None
-    message = details["msg"].removeprefix("Value error, ")
-    if kind == "union_tag_invalid":
-        given = str(details["ctx"]["tag"])
-        return (
-            f"{where}.type",
-            f"expected {details['ctx']['expected_tags']}, found {given!r}",
-            did_you_mean(given, _JOB_TYPES),
-        )
-    if kind == "union_tag_not_found":
-        return f"{where}.type", "is missing; expected 'files' or 'tiles'", None
-    if kind == "value_error":
-        return where, message, None
-    message = message[0].lower() + message[1:]
-    return where, f"{message}; found {_shown(found)}", None
-
-
-def _without_tags(location: tuple[int | str, ...]) -> list[int | str]:
-    """The place as a person wrote it: pydantic puts the type of job behind ``ingest_job``."""
-    return [
-        part
-        for i, part in enumerate(location)
-        if not (part in _JOB_TYPES and i and location[i - 1] == "ingest_job")
-    ]
-
-
-def _known_keys(model: type[BaseModel], location: Sequence[int | str], details: ErrorDetails) -> list[str]:
-    """The keys allowed at ``location``, following the fields' models down (a tiles job's, if it is one)."""
-    current: type[BaseModel] | None = model
-    for part in location:
-        if isinstance(part, int):  # a place in a list
-            continue
-        field = current.model_fields.get(str(part)) if current else None
-        current = _model_of(field.annotation, "tiles" in details["loc"]) if field else None
-    return [field.alias or name for name, field in current.model_fields.items()] if current else []
-
-
-def _model_of(annotation: Any, tiles: bool) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    models = [m for m in (_model_of(part, tiles) for part in getattr(annotation, "__args__", ())) if m]
-    return (models[-1] if tiles else models[0]) if models else None
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
+        raise as_config_error(model, error, place) from None
 
 
 def _kind(value: object) -> str:

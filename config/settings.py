@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from ingest.config.explain import in_words
 from ingest.config.paths import from_home
 from ingest.errors import ConfigError, did_you_mean
 
@@ -124,7 +125,7 @@ class Settings(BaseModel):
             first = error.errors(include_input=False)[0]
             name = str(first["loc"][0])
             place = f"{PREFIX}{name.upper()}" if name in variables else f"{name} in {settings_file()}"
-            raise ConfigError(first["msg"].removeprefix("Value error, "), place=place) from None
+            raise ConfigError(in_words(first), place=place) from None
 
     @cached_property
     def scratch(self) -> Path:

@@ -61,7 +61,7 @@ class DeviceList(abc.ABC):
         if text is None:
             raise ConfigError(
                 f"there is no list of devices: {self.where}",
-                hint="`ingest devices add ID` makes it",
+                hint="`ingest devices add ID --to URL` (or `--file FILE`) makes it",
             )
         return parse(text, self.where)
 

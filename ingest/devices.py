@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
 from ingest.errors import ConfigError, did_you_mean
@@ -69,5 +70,6 @@ def refuse_unknown(devices: Iterable[str], known: Iterable[str], where: str) -> 
             near = did_you_mean(device, registered)
             raise ConfigError(
                 f"the device {device!r} is not registered in {where}",
-                hint=f"{near}; " * bool(near) + "to register it: ingest devices add",
+                hint=f"{near}; " * bool(near)
+                + f"to register it: ingest devices add {shlex.quote(device)} --to URL (or --file FILE)",
             )

@@ -98,7 +98,8 @@ def load_class(kind: Kind, name: str, settings: Settings, place: str | None = No
     module = _imported(lambda: importlib.import_module(module_name), module_name, place)
     found = getattr(module, class_name, None)
     if found is None:
-        hint = did_you_mean(class_name, dir(module))
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        hint = did_you_mean(class_name, classes)
         raise PluginError(f"{module_name} has no class {class_name!r}", place=place, hint=hint)
     return _checked(kind, found, name, place)
 
@@ -114,7 +115,9 @@ def _imported(load: Callable[[], Any], what: str, place: str) -> Any:
         return load()
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        hint = f"pip install {missing.partition('.')[0]}" if missing else None
+        hint = f"install the package that has {missing!r} on every node" if missing else None
+        if missing == what.partition(".")[0]:
+            hint = "install its package, or put its folder (with a `/`) into INGEST_PLUGIN_PATHS"
         raise PluginError(f"{what} cannot be imported: {error}", place=place, hint=hint) from error
 
 
@@ -124,7 +127,8 @@ def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:
     if any(module_name == entry or module_name.startswith(entry + ".") for entry in allowed):
         return
     top = module_name.partition(".")[0]
-    for folder in (from_home(Path(entry)) for entry in allowed if "/" in entry):
+    folders = [from_home(Path(entry)) for entry in allowed if "/" in entry]
+    for folder in folders:
         if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
             if str(folder) not in sys.path:
                 sys.path.append(str(folder))
@@ -133,7 +137,9 @@ def _allow(module_name: str, name: str, place: str, plugin_paths: str) -> None:
     raise PluginError(
         f"{name!r} is not installed as a plugin, and this machine does not allow its module",
         place=place,
-        hint=f"if you trust it, set INGEST_PLUGIN_PATHS={module_name} (or its folder) on every node",
+        hint=f"INGEST_PLUGIN_PATHS names {':'.join(map(str, folders))}, which has no {top}.py and no folder {top}"
+        if folders
+        else f"if you trust it, set INGEST_PLUGIN_PATHS={module_name} (or its folder, with a `/`) on every node",
     )
 
 

@@ -74,7 +74,8 @@ class Previewer:
             config.key_template, self._context, self._processors.tile, self._processors.path
         )
         # What an upload's own fields will be is not known before its data is read: they are shown by name.
-        self._upload_fields = {name: f"{{{name}}}" for name in self._processors.tile.key_fields}
+        later = [*self._processors.tile.key_fields.keys() - self._processors.path.key_fields.keys()]
+        self._upload_fields = {name: f"{{{name}}}" for name in later}
         # ... and whether two items have one key is known only where no such field is in it.
         template = config.key_template
         theirs = set(self._processors.tile.key_fields) - {*FILE_FIELDS, *TILE_FIELDS}

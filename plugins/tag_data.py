@@ -84,7 +84,7 @@ class TagData(TileProcessor[TagDataParams]):
         "device": "the tag, as `wt-0a1b2c`",
         "ingest_date": "the UTC day on which the job was created",
     }
-    default_key: ClassVar[str | None] = "raw/{ingest_date}/{device}/{path}"
+    default_key: ClassVar[str | None] = "raw/{ingest_date}/{device}/{parent}{stem}{suffix}"
 
     def __init__(self, params: TagDataParams, context: JobContext) -> None:
         super().__init__(params, context)

@@ -52,7 +52,10 @@ def test_an_unknown_device_is_refused_with_the_nearest() -> None:
         refuse_unknown(["cam-7"], ["cam-07", "wt-a1"], "s3://b/list")
 
     assert refused.value.what == "the device 'cam-7' is not registered in s3://b/list"
-    assert refused.value.hint == "did you mean 'cam-07'?; to register it: ingest devices add"
+    assert (
+        refused.value.hint
+        == "did you mean 'cam-07'?; to register it: ingest devices add cam-7 --to URL (or --file FILE)"
+    )
     refuse_unknown(["cam-07"], ["cam-07"], "here")
 
 

@@ -148,6 +148,7 @@ def test_the_plugin_in_the_docs_works(run: Run, tmp_path: Path, monkeypatch: pyt
     assert result.exit_code == 0, result.stderr
     assert ".gz\n" in result.stdout
     assert "my_plugins.KeyList\n" in result.stdout
+    assert "How hard to compress." in run("plugins", "my_plugins.Gzip").stdout
 
 
 def test_every_column_of_the_manifest_and_every_state_is_explained() -> None:

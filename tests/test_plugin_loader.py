@@ -78,7 +78,11 @@ class TestInstalled:
             assert all(field.description for field in cls.Params.model_fields.values()), name
 
     @pytest.mark.parametrize(
-        ("module", "hint"), [("own_broken", "pip install own_missing_library"), ("own_faulty", None)]
+        ("module", "hint"),
+        [
+            ("own_broken", "install the package that has 'own_missing_library' on every node"),
+            ("own_faulty", None),
+        ],
     )
     def test_one_that_cannot_be_imported_says_why(
         self, plugins: Path, monkeypatch: pytest.MonkeyPatch, module: str, hint: str | None
@@ -104,6 +108,16 @@ class TestByPath:
         error = refused("path", "own_plugin.Paths")
         assert "does not allow its module" in str(error)
         assert "own_plugin" not in sys.modules
+
+    def test_a_module_that_no_allowed_folder_has_is_told_with_the_folders(self, plugins: Path) -> None:
+        hint = refused("path", "own_plugn.Paths", str(plugins)).hint
+        assert (
+            hint == f"INGEST_PLUGIN_PATHS names {plugins}, which has no own_plugn.py and no folder own_plugn"
+        )
+
+    def test_a_module_that_is_allowed_and_not_there_is_not_to_be_had_from_an_index(self) -> None:
+        hint = str(refused("path", "own_nowhere.Paths", "own_nowhere").hint)
+        assert hint == "install its package, or put its folder (with a `/`) into INGEST_PLUGIN_PATHS"
 
     @pytest.mark.parametrize("name", ["own_plugin.Paths", "own_package.inner.Paths"])
     def test_a_folder_allows_what_is_in_it(self, plugins: Path, name: str) -> None:

@@ -9,7 +9,7 @@ import click
 from ingest.cli.job_arg import open_job
 from ingest.cli.options import job_option, load_settings
 from ingest.cli.output import note, plural
-from ingest.errors import ConfigError
+from ingest.errors import ConfigError, JobError
 from ingest.ledger import State
 
 
@@ -21,7 +21,7 @@ def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
     """Stop a job for good: all nodes stop within seconds, its queue is purged, half-done uploads are aborted.
 
     What was stored stays, unless --delete-uploaded is given. Sources are never touched. A job that is
-    complete cannot be cancelled any more.
+    complete, failed or expired cannot be cancelled any more.
 
     \b
     Example:
@@ -29,7 +29,10 @@ def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
       ingest cancel -j k7f3q2xm --delete-uploaded --yes
     """
     job = open_job(job_id, load_settings())
-    stored = job.status().counts.objects
+    status = job.status()
+    if status.state.ended and status.state is not State.CANCELLED:
+        raise JobError(f"job {job_id} is {status.state}: there is nothing left to cancel")
+    stored = status.counts.objects
     question = f"Cancel job {job_id} ({job.config.name})"
     if delete_uploaded:
         question += (
@@ -39,7 +42,7 @@ def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
         if not sys.stdin.isatty():
             raise ConfigError("nobody is there to ask", hint="add --yes to go on without asking")
         click.confirm(question + "?", abort=True, err=True)
-    again = job.ledger.state() is State.CANCELLED
+    again = status.state is State.CANCELLED
     deleted = job.cancel(delete_uploaded=delete_uploaded)
     note(f"job {job_id} {'was cancelled already' if again else 'is cancelled'}")
     if delete_uploaded:

@@ -59,8 +59,13 @@ def _redis(settings: Settings) -> Check:
     try:
         found = _external_redis(settings.redis_url) if settings.redis_url else _bundled_redis(settings)
     except IngestError as error:
-        return Check("Redis", False, str(error).replace("\n  hint: ", "; "), exit_code=error.exit_code)
+        return Check("Redis", False, _on_one_line(error), exit_code=error.exit_code)
     return Check("Redis", True, found)
+
+
+def _on_one_line(error: IngestError) -> str:
+    """What is wrong; without the advice to run the doctor, who says it."""
+    return str(error).replace("\n  hint: ", "; ").removesuffix(" `ingest doctor` looks")
 
 
 def _external_redis(url: str) -> str:
@@ -136,7 +141,7 @@ def _flower() -> Check:
     return Check(
         "Flower",
         there,
-        "installed" if there else "not installed; `pip install 'ingest[monitor]'` to watch nodes",
+        "installed" if there else "not installed; `pip install flower` to watch nodes",
     )
 
 

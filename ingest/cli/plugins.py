@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -10,6 +11,7 @@ from typing import Any, get_args
 import click
 from pydantic import BaseModel
 
+from ingest.boss import is_boss_class
 from ingest.cli.options import load_settings
 from ingest.cli.output import emit_json, table
 from ingest.config import Settings
@@ -55,13 +57,18 @@ class Plugin:
 def command(name: str | None, as_json: bool) -> None:
     """List the installed processors and finishers; with NAME, say what one does and what parameters it takes.
 
+    NAME may be the dotted path of a plugin of your own, such as my_plugins.Gzip.
+
     \b
     Example:
       ingest plugins
       ingest plugins folder
     """
     settings = load_settings()
-    found = [plugin for plugin in all_plugins(settings) if name in (None, plugin.name)]
+    if name is not None and "." in name:
+        found = [_by_path(name, settings)]
+    else:
+        found = [plugin for plugin in all_plugins(settings) if name in (None, plugin.name)]
     if name is not None and not found:
         known = {name for kind in KINDS for name in installed(kind)}
         raise PluginError(f"there is no plugin {name!r}", hint=did_you_mean(name, known))
@@ -73,6 +80,28 @@ def command(name: str | None, as_json: bool) -> None:
     else:
         for plugin in found:
             _show(plugin)
+
+
+def _by_path(name: str, settings: Settings) -> Plugin:
+    """What there is to say of a plugin of the machine's own.
+
+    Raises:
+        PluginError: it may not be loaded here, or is none.
+    """
+    trouble: PluginError | None = None
+    for kind in KINDS:
+        try:
+            cls = load_class(kind, name, settings)
+        except PluginError as error:
+            trouble = trouble or error
+        else:
+            if is_boss_class(cls):
+                raise PluginError(
+                    f"{name!r} is written for Boss, where plugins do not declare their parameters"
+                )
+            return _described(kind, name, cls)
+    assert trouble is not None
+    raise PluginError(trouble.what.partition(": ")[2], hint=trouble.hint)
 
 
 def _show(plugin: Plugin) -> None:
@@ -94,8 +123,6 @@ def default_text(parameter: Parameter) -> str:
 
 
 def _json_text(value: Any) -> str:
-    import json
-
     return json.dumps(value, default=str)
 
 
@@ -112,6 +139,10 @@ def describe(kind: Kind, name: str, settings: Settings) -> Plugin:
         cls = load_class(kind, name, settings)
     except (ImportError, AttributeError, PluginError) as error:
         return Plugin(name, kind, "", "", [], missing=f"cannot be loaded here: {error}")
+    return _described(kind, name, cls)
+
+
+def _described(kind: Kind, name: str, cls: type[Any]) -> Plugin:
     text = inspect.cleandoc(cls.__doc__ or "")
     summary = " ".join(text.partition("\n\n")[0].split())
     model: type[Params] | None = getattr(cls, "Params", None)

@@ -8,7 +8,7 @@ import click
 
 from ingest.cli.options import load_settings
 from ingest.cli.output import note
-from ingest.errors import ConfigError
+from ingest.errors import ConfigError, SourceAway
 from ingest.ssh.connection import shown_key
 from ingest.ssh.tag import addresses_of, known_hosts_of
 
@@ -33,7 +33,12 @@ def command(tag: str, yes: bool) -> int:
     except ValueError as error:
         raise ConfigError(str(error), place="TAG") from None
     known_hosts = known_hosts_of(load_settings())
-    key, known = shown_key(name, addresses), known_hosts.keys(name)
+    try:
+        key = shown_key(name, addresses)
+    except SourceAway as error:
+        hint = f"is it on? `ingest tags list` shows addresses; {name}=ADDRESS says where it is"
+        raise SourceAway(error.what, hint=hint) from None
+    known = known_hosts.keys(name)
     if key in known:
         note(f"{name} shows the key that it showed before, {key.fingerprint}: nothing to do")
         return 0

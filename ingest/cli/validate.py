@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,5 +71,10 @@ def _show(config: JobConfig, items: int | None, first: Plan) -> None:
 
 
 def _processor(name: str, params: dict[str, Any]) -> str:
-    given = ", ".join(f"{key}={value}" for key, value in params.items() if value is not None)
+    given = ", ".join(f"{key}={_written(value)}" for key, value in params.items() if value is not None)
     return f"{name} ({given})" if given else name
+
+
+def _written(value: Any) -> str:
+    """As a config has it; plain text without its quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -14,6 +14,7 @@ from ingest.config import Settings
 from ingest.plugin_loader import installed
 from ingest.redis_server import redis_url, running
 from tests.cli.conftest import Run
+from tests.s3_servers import free_port
 
 
 @pytest.fixture
@@ -227,6 +228,16 @@ def test_down_stops_the_bundled_redis(run: Run, state_dir: Path) -> None:
     assert run("down").stdout == f"stopped the bundled Redis of {state_dir}; jobs are kept\n"
     assert running(settings) is None
     assert facts(run("down", "--json").stdout)["stopped"] is False
+
+
+def test_the_doctor_does_not_send_people_to_itself(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGEST_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+
+    result = run("doctor")
+
+    assert result.exit_code == 5
+    assert "is it running?" in result.stdout
+    assert "ingest doctor" not in result.stdout
 
 
 def test_a_setting_that_does_not_exist_is_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

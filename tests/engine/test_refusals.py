@@ -13,7 +13,7 @@ import redis
 from ingest.config import Settings
 from tests.audit import make_files
 from tests.engine.conftest import Invoke
-from tests.engine.making import files_config, keys_in_redis, s3_folder
+from tests.engine.making import create, files_config, keys_in_redis, s3_folder
 from tests.s3_servers import S3Server, free_port
 
 TILES = {
@@ -257,3 +257,14 @@ def test_nobody_to_ask_is_2(tmp_path: Path, source: Path, redis_url: str, invoke
     assert done.exit_code == 2
     assert "--yes" in done.stderr
     assert keys_in_redis(redis_url) == set()
+
+
+def test_nobody_is_asked_whether_to_cancel_what_has_ended(
+    tmp_path: Path, source: Path, redis_url: str, invoke: Invoke
+) -> None:
+    job = create(files_config(tmp_path, source, f"file://{tmp_path}/stored"))
+
+    done = invoke("cancel", "-j", job.job_id)
+
+    assert done.exit_code == 2
+    assert done.stderr == f"error: job {job.job_id} is complete: there is nothing left to cancel\n"

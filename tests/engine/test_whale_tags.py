@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from hashlib import sha256
@@ -365,6 +366,8 @@ def test_a_new_key_is_refused_until_it_is_trusted(tag: SimulatedTag, invoke: Inv
     trusted = invoke("tags", "trust", at, "--yes")
     assert trusted.exit_code == 0
     assert tag.host_key.get_fingerprint() in trusted.stderr
+    away = invoke("tags", "trust", f"{TAG}=127.0.0.1:1", "--yes")
+    assert f"{TAG}=ADDRESS says where it is" in away.stderr
     assert invoke(*offload).exit_code == 0
 
 
@@ -376,6 +379,8 @@ def test_tags_are_named_or_found(tag: SimulatedTag, invoke: Invoke, tmp_path: Pa
         done = invoke("tags", "offload", *names, *here, *more)
         assert done.exit_code == 0, done.stderr
         assert f"{TAG}:/data/1658344300.raw -> raw/" in done.stdout
+    converted = invoke("tags", "offload", TAG, *here, "--to", str(tmp_path / "stored"), "--dry-run")
+    assert re.search(rf"-> raw/[0-9-]+/{TAG}/1658344300\.flac\n", converted.stdout)
     missing = invoke("tags", "offload", "wt-zzzzzzzz", *here, *more)
     assert missing.exit_code == 2
     assert "wt-zzzzzzzz does not answer on 127.0.0.1/32" in missing.stderr
