@@ -10,15 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import click
 import pytest
 
-from ingest.cli import COMMANDS
+from ingest.cli import COMMANDS, main
 from ingest.config import Settings, job, parse_config
 from ingest.errors import EXIT_CODES
 from ingest.ledger import State
 from ingest.manifest import SCHEMA
-from ingest.plugin_loader import installed
+from ingest.plugin_loader import installed, resolve_processors
 from tests.cli.conftest import Run, run
 
 __all__ = ["run"]
@@ -73,11 +75,20 @@ def test_every_part_of_a_config_is_documented() -> None:
     assert parts - {job.Strict} == set(generator().CONFIG_PARTS.values())
 
 
-@pytest.mark.parametrize("page", BY_HAND, ids=lambda path: path.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of a page's headings, for links."""
+    headings = re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?s)```.*?```", "", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+
+@pytest.mark.parametrize("page", [*BY_HAND, *REFERENCE.glob("*.md")], ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text())
+
+    for path, anchor in links:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
 @pytest.mark.parametrize("page", BY_HAND, ids=lambda path: path.name)
@@ -90,12 +101,50 @@ def test_commands_and_settings_that_are_named_exist(page: Path) -> None:
     assert settings - {f"INGEST_{name.upper()}" for name in Settings.model_fields} == set()
 
 
-def test_whole_configs_in_the_docs_are_valid() -> None:
-    configs = [text for page in BY_HAND for text in blocks(page, "json") if text.startswith("{")]
+def commands_in(page: Path) -> list[list[str]]:
+    """The words of each command of ours in a page's shell blocks and indented lines, without what follows it."""
+    text = "\n".join([*blocks(page, "sh"), *re.findall(r"(?m)^    (?=ingest )(.*)$", page.read_text())])
+    lines = text.replace("\\\n", " ").splitlines()
+    words = (shlex.split(line, comments=True) for line in lines if re.search(r"\bingest [a-z]", line))
+    return [line[line.index("ingest") + 1 :] for line in words if "ingest" in line]
 
-    assert configs
-    for text in configs:
-        parse_config(json.loads(text))
+
+def test_the_docs_have_commands_of_each_kind() -> None:
+    first_words = {words[0] for page in BY_HAND for words in commands_in(page)}
+
+    assert {"create", "validate", "join", "offload", "devices", "tags", "doctor"} <= first_words
+
+
+@pytest.mark.parametrize("page", BY_HAND, ids=lambda path: path.name)
+def test_options_in_the_docs_exist(page: Path) -> None:
+    for words in commands_in(page):
+        command: click.Command = main
+        rest = [*words]
+        while isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), rest.pop(0))
+            assert found is not None, words
+            command = found
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        assert [word for word in rest if re.match("--?[a-z]", word) and word not in known] == [], words
+
+
+def as_config(text: str) -> dict[str, Any]:
+    """A config, whole or a part of one, in a config that is whole."""
+    if text.startswith("{"):
+        return dict(json.loads(text))
+    part = json.loads(f"{{{text}}}")
+    if "params" in part:
+        part = {"path_processor": {"class": "ooi_hydrophone", **part}}
+    folder = {"class": "folder", "params": {"root_dir": "data"}}
+    whole = {"name": "docs", "ingest_job": {"type": "files"}, "path_processor": folder}
+    return whole | {"destination": {"url": "s3://my-bucket"}} | part
+
+
+@pytest.mark.parametrize("page", BY_HAND, ids=lambda path: path.name)
+def test_configs_in_the_docs_are_valid(page: Path, tmp_path: Path) -> None:
+    for text in blocks(page, "json"):
+        if not text.startswith("["):
+            resolve_processors(parse_config(as_config(text)), Settings(), tmp_path)
 
 
 def test_the_readmes_first_screen_has_the_two_commands() -> None:

@@ -16,7 +16,7 @@
 set -euo pipefail
 
 job=${1:?usage: sbatch slurm.sh ID}
-# Nothing of a node outlives it, and a shared home folder is no place for its logs and passing files.
+# Nothing that a node keeps is needed after it; a shared home folder is no place for its logs and passing files.
 INGEST_STATE_DIR=$(mktemp -d "${TMPDIR:-/tmp}/ingest-${SLURM_JOB_ID:?run me with sbatch}-XXXXXX")
 export INGEST_STATE_DIR
 # `exec`, so that Slurm's signal reaches the node and not this shell.
