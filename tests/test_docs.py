@@ -132,11 +132,11 @@ def as_config(text: str) -> dict[str, Any]:
     """A config, whole or a part of one, in a config that is whole."""
     if text.startswith("{"):
         return dict(json.loads(text))
-    part = json.loads(f"{{{text}}}")
+    part: dict[str, Any] = json.loads(f"{{{text}}}")
     if "params" in part:
         part = {"path_processor": {"class": "ooi_hydrophone", **part}}
     folder = {"class": "folder", "params": {"root_dir": "data"}}
-    whole = {"name": "docs", "ingest_job": {"type": "files"}, "path_processor": folder}
+    whole: dict[str, Any] = {"name": "docs", "ingest_job": {"type": "files"}, "path_processor": folder}
     return whole | {"destination": {"url": "s3://my-bucket"}} | part
 
 
