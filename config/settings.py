@@ -129,15 +129,33 @@ class Settings(BaseModel):
 
     @cached_property
     def scratch(self) -> Path:
-        """The folder for passing files; made when first asked for."""
-        folder = self.scratch_dir or self.state_dir / "scratch"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return folder
+        """The folder for passing files; made when first asked for.
+
+        Raises:
+            ConfigError: it cannot be made, or not be written.
+        """
+        return _own_folder(self.scratch_dir or self.state_dir / "scratch", f"{PREFIX}SCRATCH_DIR")
+
+    @property
+    def logs(self) -> Path:
+        """The folder for what nodes say; as :attr:`scratch`."""
+        return _own_folder(self.state_dir / "logs", f"{PREFIX}STATE_DIR")
 
     @property
     def default_processes(self) -> int:
         """Processes of a node where the command line names no number."""
         return self.processes or _usable_cores()
+
+
+def _own_folder(folder: Path, variable: str) -> Path:
+    hint = f"set {variable} to a folder that may be written"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}", hint=hint) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be written", hint=hint)
+    return folder
 
 
 def _from_variables(known: Collection[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
-from ingest.errors import ClockWrong, IngestError, ItemError, RedisError, StoreError, source_trouble
+from ingest.errors import ClockWrong, DiskFull, IngestError, ItemError, RedisError, StoreError, source_trouble
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
@@ -77,28 +77,36 @@ class Coordinator:
                 stop.wait(TROUBLE_WAIT_S)
             except ClockWrong as error:
                 log.error("another node may be able to: %s", error)
-                self._on_duty = False
-                self.let_go()
-                stop.wait(DUTY_TTL_S)
+                self._pass_on(stop)
             except IngestError as error:
                 self._note(error)
                 stop.wait(TROUBLE_WAIT_S)
             except Exception as error:
+                if full := DiskFull.of(error):
+                    self._note(full)
+                    self._pass_on(stop)
+                    continue
                 log.exception("a fault in a plugin or in Ingest")
                 self._note(IngestError(f"a fault in a plugin or in Ingest: {error!r}"))
                 stop.wait(TROUBLE_WAIT_S)
             stop.wait(IDLE_S if self._on_duty else WAIT_S)
 
+    def _pass_on(self, stop: threading.Event) -> None:
+        """Leave the duty to another node for a while: this machine cannot do it."""
+        self._on_duty = False
+        self.let_go()
+        stop.wait(DUTY_TTL_S)
+
     def raise_trouble(self) -> None:
         """Give up on what does not mend itself: a source that cannot be listed, a damaged manifest part.
 
-        A store or a Redis that is away is waited for instead.
+        A store or a Redis that is away is waited for instead, and so is a disk of this machine that is full.
 
         Raises:
             IngestError: what has been in the way for ``GIVE_UP_AFTER_S``.
         """
         trouble = self._trouble
-        if trouble is None or isinstance(trouble, StoreError | RedisError):
+        if trouble is None or isinstance(trouble, StoreError | RedisError | DiskFull):
             return
         if time.monotonic() - self._trouble_since_s > GIVE_UP_AFTER_S:
             raise source_trouble(trouble) if isinstance(trouble, ItemError) else trouble

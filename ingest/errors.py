@@ -22,6 +22,7 @@
     │   └── ObjectExists           6  a conditional write found one there
     ├── SourceAway                 2  a source out of reach for now: its items wait, the others go on
     │   └── SourceRefused          2  it is there and refuses: another host key, or no login
+    ├── DiskFull                   2  no space left on this machine: its work waits, other nodes go on
     ├── ItemError                  3  the item's own fault: a failed item, the others go on
     │   ├── SourceMissing          3
     │   ├── SourceChanged          3  it grew, shrank or was written while it was read
@@ -34,6 +35,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -167,6 +169,23 @@ class SourceRefused(SourceAway):
     """
 
     name: str | None = None
+
+
+class DiskFull(IngestError):
+    """No space, or no quota, is left on a disk of this machine. No item fails: its batch goes back to the queue."""
+
+    exit_code = 2
+
+    @classmethod
+    def of(cls, error: BaseException) -> DiskFull | None:
+        """What it is where something of ours, which only reads sources, could not be written; None of another error."""
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return None
+        where = f" for {error.filename}" if error.filename else ""
+        return cls(
+            f"no space is left on a disk of this machine{where}: {error.strerror}",
+            hint="make room, or set INGEST_SCRATCH_DIR to a folder with room: passing files lie there",
+        )
 
 
 class ItemError(IngestError):

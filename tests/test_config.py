@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -428,6 +429,22 @@ class TestSettings:
         monkeypatch.setenv(f"INGEST_{name}", "~nobody-here/x")
         with pytest.raises(ConfigError, match="does not know"):
             Settings.load()
+
+    @pytest.mark.parametrize("name", ["scratch", "logs"])
+    @pytest.mark.parametrize("found", ["a file in its place", "a folder that may not be written"])
+    def test_name_the_folder_that_cannot_be_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, found: str
+    ) -> None:
+        folder = tmp_path / name
+        if found == "a file in its place":
+            folder.touch()
+        else:
+            monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+        with pytest.raises(ConfigError, match=f"{folder} cannot be") as caught:
+            getattr(Settings(state_dir=tmp_path), name)
+
+        assert "_DIR" in (caught.value.hint or "")
 
     @pytest.mark.parametrize("text", ["{", "[]", "7", '{"log_lvel": "DEBUG"}', b"\xff"])
     def test_refuse_a_wrong_file(

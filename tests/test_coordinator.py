@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -227,6 +228,24 @@ def test_trouble_is_told_and_waited_out(job: Job, error: Exception, said: str) -
         mended.set()
         until(lambda: job.ledger.snapshot()[1].enumerated, timeout_s=20)
         assert job.status().trouble == ""
+
+
+def test_a_node_whose_disk_is_full_leaves_the_duty_to_another(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(job: Job) -> State:
+        raise OSError(errno.ENOSPC, "No space left on device", "/scratch/manifest.parquet")
+
+    monkeypatch.setattr(Job, "complete", no_space)
+    coordinator = Coordinator(job, "n1")
+    while coordinator.step():
+        pass
+    commit(job, 0, 1, 2, 3)
+
+    with running(coordinator):
+        until(lambda: "no space is left" in job.status().trouble)
+        until(Duty(job.ledger, "n2").hold)
+        coordinator.raise_trouble()
 
 
 @pytest.mark.timeout(90)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ingest.errors import (
+    DiskFull,
     ItemError,
     KeyConflict,
     RedisError,
@@ -51,7 +52,13 @@ __all__ = ["Batch", "BatchResult", "Kit", "do_batch"]
 log = logging.getLogger(__name__)
 
 KILLS_ALLOWED = 2  # beside the first, which no item can be blamed for: it happened while many were in hand
-NOT_THE_ITEMS = (Stopped, RedisError, StoreError, SourceAway)  # these end the attempt, and fail no item
+NOT_THE_ITEMS = (
+    Stopped,
+    RedisError,
+    StoreError,
+    SourceAway,
+    DiskFull,
+)  # these end the attempt, and fail no item
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +200,7 @@ class _Run:
 
     def _blame(self, hand: _InHand, error: BaseException) -> None:
         """An error is its item's failure, with its reason, unless it is no item's fault."""
+        error = DiskFull.of(error) or error
         if isinstance(error, NOT_THE_ITEMS) or not isinstance(error, Exception):
             self._on_their_way.append(hand)
             raise error

@@ -19,7 +19,6 @@ from ingest.locked_folder import LockedFolder
 from ingest.node_name import new_node_name
 
 if TYPE_CHECKING:
-    from ingest.config import Settings
     from ingest.job import Job
 
 TAIL_LINES = 5
@@ -62,7 +61,7 @@ class NodeProcess:
     def begin(self, job: Job) -> None:
         """Let it work on a job. If it has ended, :meth:`check` says so."""
         self._job = job
-        self._log_path = _logs(job.settings) / f"{job.job_id}-{os.getpid()}.log"
+        self._log_path = job.settings.logs / f"{job.job_id}-{os.getpid()}.log"
         # A node is killed at the end, and cleans up nothing: whatever it keeps for a while is in here.
         self._scratch = LockedFolder(job.settings.scratch, "node-")
         # Not by the environment or an argument: the URL may hold a password, and was not known when it was started.
@@ -155,9 +154,3 @@ class NodeProcess:
         if self._log is not None and self._log.stat().st_size == 0:
             self._log.unlink()
         self._said_early.close()
-
-
-def _logs(settings: Settings) -> Path:
-    folder = settings.state_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder

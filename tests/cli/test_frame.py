@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import pytest
@@ -127,6 +128,21 @@ def test_a_fault_of_ours_is_1_in_one_sentence() -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("error: a fault of ours, please report it: ZeroDivisionError: by zero\n")
     assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_no_fault_of_ours() -> None:
+    """As of the file that what is printed goes to."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ingest.cli", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no space is left on a disk of this machine")
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from ingest.errors import (
     ClockWrong,
+    DiskFull,
     KeyInvalid,
     ObjectExists,
     RedisUnreachable,
@@ -33,6 +34,8 @@ from ingest.workers.watch import Watch
 from tests.workers.making import LARGE_BYTES, FaultyStore, Remembering, bench, local_store
 
 PLUGIN = '''
+import errno
+
 from ingest.errors import SourceUnreadable
 from ingest.processors import TileProcessor, Upload
 
@@ -83,6 +86,12 @@ class Odd(TileProcessor):
             yield Upload(source.path.parent.parent / "converted")
         else:
             yield Upload(source.path)
+
+class NoSpace(TileProcessor):
+    """The disk for passing files is full."""
+
+    def uploads(self, source):
+        raise OSError(errno.ENOSPC, "No space left on device", "/scratch/clip.mp3")
 
 class Many(TileProcessor):
     """A hundred uploads an item, as bytes; ``alive`` counts those that are in memory."""
@@ -237,6 +246,13 @@ class TestItems:
                 "suffix": "ZeroDivisionError",
             }
             assert sorted(b.objects()) == ["converted", "fine"]
+
+    def test_that_find_no_space_on_this_machine_fail_no_item(self, tmp_path: Path, plugins: str) -> None:
+        with bench(tmp_path, tile_processor={"class": f"{plugins}.NoSpace"}) as b:
+            b.put("x")
+
+            with pytest.raises(DiskFull, match=r"/scratch/clip\.mp3: No space left"):
+                do_batch(b.batch(), b.kit)
 
     def test_that_are_bytes_are_not_all_held_at_once(self, tmp_path: Path, plugins: str) -> None:
         named: Any = {"key": "{stem}{suffix}", "tile_processor": {"class": f"{plugins}.Many"}}
