@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from ingest.cli.output import note
 from ingest.errors import EXIT_CODES, DiskFull, IngestError, did_you_mean
 from ingest.start import EXIT_INTERRUPTED, interruptible
 
@@ -112,7 +113,7 @@ def _open_streams() -> None:
 def _report(error: Exception | KeyboardInterrupt) -> int:
     """Say what went wrong on standard error; returns the exit code."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        note("interrupted")
         return EXIT_INTERRUPTED
     if isinstance(error, click.ClickException):
         error.show()
@@ -136,9 +137,9 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
 
 
 def _say(what: str, hint: str | None) -> None:
-    click.echo(f"error: {what}", err=True)
+    note(f"error: {what}")
     if hint:
-        click.echo(f"  hint: {hint}", err=True)
+        note(f"  hint: {hint}")
 
 
 def _hang_up() -> NoReturn:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from ingest.errors import DiskFull
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -27,8 +29,15 @@ def emit_json(obj: Any) -> None:
 
 
 def note(text: str) -> None:
-    """A remark for a person, on standard error, so that standard output stays what was asked for."""
-    click.echo(printable(text), err=True)
+    """A remark for a person, on standard error, so that standard output stays what was asked for.
+
+    It is lost where its disk is full: a log that has no room must not stop the work.
+    """
+    try:
+        click.echo(printable(text), err=True)
+    except OSError as error:
+        if not DiskFull.of(error):
+            raise
 
 
 def printable(text: object) -> str:

@@ -145,6 +145,18 @@ def test_a_full_disk_is_no_fault_of_ours() -> None:
     assert done.stderr.startswith("error: no space is left on a disk of this machine")
 
 
+def test_a_full_log_changes_no_exit_code() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ingest.cli", "validate", "no-such-config.json"]
+        assert subprocess.run(command, stderr=full, check=False).returncode == 2
+
+
+def test_errors_cannot_steer_a_terminal() -> None:
+    result = CliRunner().invoke(raising(errors.SourceMissing("\x1b[2Jx\nand more")), ["fail"])
+
+    assert result.stderr == "error: \\x1b[2Jx\nand more\n"
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INGEST_LOG_LEVEL", "DEBUG")
 
