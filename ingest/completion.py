@@ -15,6 +15,7 @@ from ingest import manifest
 from ingest.config import local_folder
 from ingest.ending import abort_uploads
 from ingest.errors import JobError
+from ingest.failure_list import list_failures
 from ingest.finishing import Finishing, ManifestResults
 from ingest.handle import JobHandle
 from ingest.ledger import State
@@ -40,7 +41,7 @@ def complete(job: JobHandle) -> State:
         ManifestDamaged: a part is missing or garbled, and its batch cannot be done again; the job stays ``completing``.
         IngestError: a finisher failed, or two items have one key; the job stays ``completing``.
     """
-    state, counts, _ = job.ledger.snapshot()
+    state, counts, fields = job.ledger.snapshot()
     if state in (State.COMPLETE, State.FAILED):
         return state
     job.ledger.finish(State.COMPLETING)
@@ -58,7 +59,10 @@ def complete(job: JobHandle) -> State:
     def finish(parquet: Path) -> dict[str, Any]:
         results = ManifestResults(job.store, parquet, job.settings.scratch, counts.failed, prefix)
         finishing = Finishing(job.store, job.ledger, still_completing)
-        return {"additions": finishing.run(job.finishers(), results)}
+        additions = finishing.run(job.finishers(), results)
+        still_completing()
+        was_reopened = "reopened" in fields
+        return {"additions": additions, "failures": list_failures(job, scratch, was_listed=was_reopened)}
 
     def look(parquet: Path) -> None:
         if may_have_twin_keys(job):
@@ -97,7 +101,6 @@ def _summary(job: JobHandle, end: State) -> dict[str, Any]:
         "ingest_version": __version__,
         "capabilities": job.record.capabilities.to_dict(),
         "config": job.config.model_dump(mode="json", by_alias=True),
-        "failures": [{"item": f.item.name, "error": f.error, "reason": f.reason} for f in job.failures()],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from itertools import islice
 
 from ingest.errors import ConfigError, JobError, StoreError
 from ingest.handle import JobHandle
@@ -88,12 +89,14 @@ def retry(job: JobHandle) -> int:
         raise JobError(f"job {job.job_id} is {state}; only a failed job can be retried")
     while True:
         _, counts, _ = job.ledger.snapshot()
-        items = [_afresh(failure.item) for failure in job.failures()]
-        size = job.config.batch_items
-        payloads = [pack_items(items[start : start + size]) for start in range(0, len(items), size)]
-        if job.ledger.reopen(payloads, failures=len(items), batches=counts.batches):
+        items, payloads = 0, []
+        afresh = (_afresh(failure.item) for failure in job.failures())
+        while batch := list(islice(afresh, job.config.batch_items)):
+            items += len(batch)
+            payloads.append(pack_items(batch))
+        if job.ledger.reopen(payloads, failures=items, batches=counts.batches):
             job.queue.publish(range(counts.batches, counts.batches + len(payloads)))
-            return len(items)
+            return items
 
 
 def _afresh(item: Item) -> Item:

@@ -30,8 +30,10 @@ from __future__ import annotations
 
 import json
 import secrets
+from array import array
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby, islice
 from typing import Any, cast
 
 import redis
@@ -77,6 +79,8 @@ __all__ = [
 
 JOBS_KEY = "ingest:jobs"
 PARTS_AT_ONCE = 1000
+FAILURES_AT_ONCE = 1000
+_INDEX_BITS = 32
 
 
 class Ledger:
@@ -365,11 +369,19 @@ class Ledger:
             raise JobError(f"job {self.job_id} is {self.state()}, and is not completed any more")
         return bool(answer)
 
-    def failed_places(self, batches: Container[int]) -> list[bytes]:
+    def failed_places(self, batches: Container[int]) -> list[str]:
         """``batch:index`` of the failed items of these batches. When a job is reopened it has none any more."""
+        return [place for place in self._failed_places() if int(place.partition(":")[0]) in batches]
+
+    def _failed_places(self) -> Iterator[str]:
+        """``batch:index`` of all failed items, in order. Held meanwhile is a number for each."""
+        places = array("Q")
         with redis_errors(self.url):
-            places = cast("list[bytes]", self.client.hkeys(self.key("failures")))
-        return [place for place in places if int(place.partition(b":")[0]) in batches]
+            for field, _ in self.client.hscan_iter(self.key("failures"), count=FAILURES_AT_ONCE):
+                batch, _, index = cast("bytes", field).partition(b":")
+                places.append(int(batch) << _INDEX_BITS | int(index))
+        for place, _ in groupby(sorted(places)):  # a scan may find one twice
+            yield f"{place >> _INDEX_BITS}:{place & (1 << _INDEX_BITS) - 1}"
 
     def forget_payloads(self) -> None:
         """Drop the items of a job whose manifest is written."""
@@ -396,11 +408,15 @@ class Ledger:
         return unpack_items(payload) if payload else None
 
     def failures(self) -> Iterator[FailedItem]:
-        """The failed items, in order of their batches."""
-        with redis_errors(self.url):
-            found = cast("dict[bytes, bytes]", self.client.hgetall(self.key("failures")))
-        places = sorted((tuple(map(int, place.split(b":"))), text) for place, text in found.items())
-        return (FailedItem.decode(text) for _, text in places)
+        """The failed items, in order of their batches, some of them read at once.
+
+        Those of a job that is reopened meanwhile are left out from then on.
+        """
+        places = self._failed_places()
+        while some := list(islice(places, FAILURES_AT_ONCE)):
+            with redis_errors(self.url):
+                found = cast("list[bytes | None]", self.client.hmget(self.key("failures"), some))
+            yield from (FailedItem.decode(text) for text in found if text is not None)
 
     def reopen(self, payloads: Sequence[bytes], *, failures: int, batches: int) -> bool:
         """Turn a failed job's failed items into new batches. False where the ledger changed meanwhile.

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import zstandard
 
@@ -124,6 +124,17 @@ class FailedItem:
         """From what :meth:`encode` made."""
         item, *rest = json.loads(text)
         return cls(decode_item(item), *rest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, for ``failures --json``."""
+        return {
+            "item": self.item.name,
+            "source": self.source or None,
+            "error": self.error,
+            "reason": self.reason,
+            "node": self.node,
+            "time_s": self.time_s,
+        }
 
 
 @dataclass(frozen=True, slots=True)

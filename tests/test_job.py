@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 import ingest
-from ingest import creation
+from ingest import creation, failure_list
 from ingest.config import Settings
 from ingest.errors import ConfigError, IngestError, JobError, StoreUnreachable
+from ingest.failure_list import list_failures
 from ingest.items import FileItem
 from ingest.job import Job, jobs
 from ingest.ledger import FailedItem, State, Tally, pack_items
@@ -42,6 +44,18 @@ def store_batch(job: Job, batch: int, *names: str, failed: str | None = None) ->
     failures = {0: FailedItem(FileItem(failed, 3), "KeyConflict", "taken")} if failed else {}
     tally = Tally({"done": len(names), "failed": len(failures), "objects": len(names)}, failures)
     assert job.ledger.commit(batch, tally, part="t")
+
+
+def add_failures(job: Job, count: int) -> None:
+    """Both batches are done, with so many failed items."""
+    failures = {
+        index: FailedItem(FileItem(f"x{index}", 3), "SourceMissing", "gone since it was listed " * 5)
+        for index in range(count)
+    }
+    job.ledger.note(items_listed=str(count))
+    for batch, tally in enumerate((Tally({"failed": count}, failures), Tally())):
+        write_part(job.store, job.job_id, batch, "t", [])
+        assert job.ledger.commit(batch, tally, part="t")
 
 
 class TestCreate:
@@ -203,6 +217,48 @@ class TestComplete:
         summary = json.loads(job.store.read_bytes(f".ingest/{job.job_id}/job.json"))
         assert summary["failures"] == [{"item": "c", "error": "KeyConflict", "reason": "taken"}]
         assert summary["state"] == "failed"
+
+    def test_all_failed_items_are_listed_in_a_file_of_their_own(
+        self, job: Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(failure_list, "FIRST", 2)
+        add_failures(job, 3)
+
+        assert job.complete() is State.FAILED
+
+        listed = job.store.read_bytes(f".ingest/{job.job_id}/failures.jsonl").decode().splitlines()
+        assert [json.loads(line) for line in listed] == [failure.to_dict() for failure in job.failures()]
+        assert len(listed) == 3
+        summary = json.loads(job.store.read_bytes(f".ingest/{job.job_id}/job.json"))
+        assert [failure["item"] for failure in summary["failures"]] == ["x0", "x1"]
+        assert summary["items"]["failed"] == 3
+
+    def test_a_list_of_failed_items_goes_when_they_have_succeeded(self, job: Job) -> None:
+        list_key = f".ingest/{job.job_id}/failures.jsonl"
+        store_batch(job, 0, "a", "b")
+        store_batch(job, 1, failed="c")
+        job.complete()
+        assert list_key in keys(job.store, ".ingest/")
+
+        job.retry()
+        store_batch(job, 2, "c")
+        assert job.complete() is State.COMPLETE
+
+        assert list_key not in keys(job.store, ".ingest/")
+
+    def test_memory_does_not_grow_with_the_failed_items(
+        self, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("ingest.stores.local.PIECE_BYTES", 1 << 20)
+        add_failures(job, 20_000)
+
+        tracemalloc.start()
+        list_failures(job, tmp_path, was_listed=False)
+        assert sum(1 for _ in job.failures()) == 20_000
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert peak_bytes < 6 << 20, "their text alone is 4 MiB, and 20 MiB as objects"
 
 
 class TestRetry:

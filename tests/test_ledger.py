@@ -226,6 +226,17 @@ class TestCommit:
             "11:10",
         ]
 
+    def test_failures_come_in_that_order_however_many_they_are(self, job: Job) -> None:
+        feed(job.ledger, batches=2)
+        for batch in (1, 0):
+            found = {i: FailedItem(FileItem(f"{batch}:{i}"), "E", "r") for i in range(2500)}
+            job.ledger.commit(batch, Tally({}, found))
+
+        assert [failure.item.name for failure in job.ledger.failures()] == [
+            f"{batch}:{i}" for batch in range(2) for i in range(2500)
+        ]
+        assert job.ledger.failed_places({1}) == [f"1:{i}" for i in range(2500)]
+
     @pytest.mark.parametrize("committed", [(), (0,), (7, 8), (0, 1, 2, 15, 16), tuple(range(17))])
     def test_leaves_the_others_uncommitted(self, job: Job, committed: tuple[int, ...]) -> None:
         feed(job.ledger, batches=17)

@@ -24,16 +24,7 @@ def command(job_id: str, as_json: bool) -> int:
     for failure in open_job(job_id, load_settings()).failures():
         count += 1
         if as_json:
-            emit_json(
-                {
-                    "item": failure.item.name,
-                    "source": failure.source or None,
-                    "error": failure.error,
-                    "reason": failure.reason,
-                    "node": failure.node,
-                    "time_s": failure.time_s,
-                }
-            )
+            emit_json(failure.to_dict())
         else:
             click.echo(printable(f"{failure.item.name}: {failure.reason}"))
     if not count and not as_json:
