@@ -14,7 +14,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 
-from ingest.errors import ItemError, SourceMissing, SourceUnreadable
+from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
 from ingest.processors import JobContext
 from ingest.version import __version__
 
@@ -28,6 +28,8 @@ REDIRECTS = 3
 PAGE_BYTES = 64 << 20
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 508, 509})
 REFUSALS = frozenset({401, 403, 407, 451})
+NO_HEAD = (405, 501)
+HTML = frozenset({"text/html", "application/xhtml+xml"})
 
 
 class AskAgain(Exception):
@@ -56,6 +58,9 @@ class WebClient:
         at_once: connections at once, over all nodes of the job.
         retries: how often a request is repeated for a passing fault (5xx, a timeout, a broken connection).
         contact: an address for the server's operators, which goes into the User-Agent.
+
+    Raises:
+        ConfigError: the environment names proxies that cannot be used.
     """
 
     def __init__(self, root: str, context: JobContext, *, at_once: int, retries: int, contact: str) -> None:
@@ -68,7 +73,17 @@ class WebClient:
         headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
         # An idle connection is one too: each ends with its answer, or more would be open than slots are taken.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._client = httpx.Client(headers=headers, timeout=TIMEOUT, limits=limits, follow_redirects=False)
+        try:
+            self._client = httpx.Client(
+                headers=headers, timeout=TIMEOUT, limits=limits, follow_redirects=False
+            )
+        except (httpx.InvalidURL, ImportError, ValueError) as error:
+            # What is no URL may hold a password, and is not repeated.
+            why = str(error) if isinstance(error, ImportError) else "one of them is no address of a proxy"
+            raise ConfigError(
+                f"the proxies that this machine names cannot be used: {why}",
+                hint="look at the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+            ) from None
 
     def check(self) -> None:
         """Go on, or not.
@@ -130,7 +145,7 @@ class WebClient:
                 with self._stream(url, method, headers or {}) as response:
                     self._check_status(response, url, also)
                     yield response
-            except (httpx.TransportError, httpx.StreamError) as error:
+            except (httpx.RequestError, httpx.StreamError) as error:
                 raise AskAgain(SourceUnreadable(f"{url} cannot be read: {_reason(error)}")) from error
             except httpx.InvalidURL as error:
                 raise SourceUnreadable(f"{url[:200]} cannot be asked for: {error}") from error
@@ -189,8 +204,8 @@ class WebClient:
 
     def _page(self, url: str) -> str:
         with self.answer(url) as response:
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind not in ("text/html", "application/xhtml+xml"):
+            kind = media_type(response.headers)
+            if kind not in HTML:
                 raise SourceUnreadable(f"{url} is no directory page: its type is {kind or 'not given'}")
             body = bytearray()
             for piece in response.iter_bytes():
@@ -204,12 +219,15 @@ class WebClient:
         return _text(body, charset)
 
     def look(self, url: str) -> httpx.Headers:
-        """What the server says of ``url`` without sending it, at the first try.
+        """What the server says of ``url``, at the first try; without sending it, if it can do that.
 
         Raises:
             AskAgain, SourceMissing, SourceUnreadable: as :meth:`answer`.
         """
-        with self.answer(url, "HEAD") as response:
+        with self.answer(url, "HEAD", also=NO_HEAD) as response:
+            if response.status_code == HTTPStatus.OK:
+                return response.headers
+        with self.answer(url) as response:
             return response.headers
 
 
@@ -241,11 +259,17 @@ def _retry_after_s(text: str | None) -> float | None:
 
 
 def http_time(text: str | None) -> datetime | None:
-    """The moment that a header such as ``Last-Modified`` names, in UTC, or None."""
+    """The moment that a header such as ``Last-Modified`` names, in UTC, or None. One without a zone is in UTC too."""
     try:
-        return parsedate_to_datetime(text or "").astimezone(UTC)
+        when = parsedate_to_datetime(text or "")
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def media_type(headers: httpx.Headers) -> str:
+    """Such as ``text/html``; "" where it is not given."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _reason(error: Exception) -> str:

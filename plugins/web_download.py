@@ -12,10 +12,11 @@ from typing import BinaryIO
 import httpx
 
 from ingest.errors import SourceUnreadable, StoreFull
-from ingest.plugins.web_client import AskAgain, WebClient, http_time
+from ingest.plugins.web_client import HTML, AskAgain, WebClient, http_time, media_type
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 COMPRESSED = frozenset({".gz", ".tgz", ".z", ".taz", ".bz2", ".tbz", ".tbz2", ".br", ".zst", ".xz", ".svgz"})
+PAGES = frozenset({"", ".html", ".htm", ".xhtml", ".shtml", ".php", ".asp", ".aspx", ".jsp"})
 PARTIAL = 206
 NOT_SATISFIABLE = 416
 
@@ -53,25 +54,40 @@ class Download:
         self._size_bytes: int | None = None
         self._etag: str | None = None
         self._last_modified: str | None = None
+        self._is_page = False
 
     def whole(self) -> Downloaded:
         """Download it.
 
         Raises:
             SourceMissing: it is not there.
-            SourceUnreadable: the server refuses, is at fault, or sends another number of bytes than it says.
+            SourceUnreadable: the server refuses, is at fault, or sends another number of bytes than it says, or a page.
             StoreFull: there is no space in the scratch folder.
             Stopped: the work was asked to stop meanwhile.
         """
         try:
-            with self._path.open("wb", buffering=0) as file:
+            with self._path.open(
+                "wb"
+            ) as file:  # buffered: a raw one writes less than it is given where space ends
                 self._client.patiently(lambda: self._try(file))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             # This machine's trouble, and no item's: the batch goes back to the queue.
             raise StoreFull(f"the scratch folder {self._path.parent} of this machine is full") from error
+        if self._is_page:
+            self._refuse_page()
         return Downloaded(self._got_bytes, self._sha256.hexdigest(), self._etag, self._last_modified)
+
+    def _refuse_page(self) -> None:
+        """Refuse a page that came in a file's place, as proxies and expired logins send it, with a status of 200."""
+        with self._path.open("rb") as file:
+            beginning = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if self._path.suffix.lower() not in PAGES and beginning.startswith((b"<!doctype html", b"<html")):
+            raise SourceUnreadable(
+                f"the server sends an HTML page in place of {self._url}: a proxy's or a login page, perhaps",
+                hint="open it in a browser on this machine",
+            )
 
     def _try(self, file: BinaryIO) -> None:
         """One try: from where the last one broke off, if the server says that the file is still the same."""
@@ -114,6 +130,7 @@ class Download:
         headers = response.headers
         self._check_coding(headers.get("content-encoding", "identity").strip().lower())
         self._etag, self._last_modified = headers.get("etag"), headers.get("last-modified")
+        self._is_page = media_type(headers) in HTML
         length = headers.get("content-length")
         if length is None and "chunked" not in headers.get("transfer-encoding", "").lower():
             raise SourceUnreadable(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from ingest.items import FileItem, Tile
 from ingest.plugins import web_client
 from ingest.plugins.http_index import HttpIndex, HttpIndexParams
 from ingest.plugins.scratch import PREFIX
+from ingest.plugins.web_client import http_time
 from ingest.processors import LocalSlots
 from tests.engine.making import until
 from tests.plugins.making import context, tiles_job
+from tests.test_offloads import full_disk
 from tests.web_servers import Breaking, FaultyServer, Handler, NginxIndex, faulty_server, nginx_index
 
 NAME = "OO-HYEA2--YDH-2019-01-12T15:10:00.000000.mseed"
@@ -211,6 +214,48 @@ class TestFaultsOfPages:
         kind = f"text/html; charset={charset}"
         with faulty_server(lambda request: request.say(200, body, Content_Type=kind)) as server:
             assert paths(make(server.url)) == ["+2AA-é"]
+
+    def test_one_that_is_garbled_on_its_way_is_asked_for_again(self, make: Make, quick: None) -> None:
+        page = gzip.compress(b"<title>Index of /</title><a href=x>x</a>")
+        answers = [b"garbage", page]
+
+        def answer(request: Handler) -> None:
+            request.say(200, answers.pop(0), Content_Type="text/html", Content_Encoding="gzip")
+
+        with faulty_server(answer) as server:
+            assert [entry.name for entry in make(server.url).listing("").entries] == ["x"]
+            answers += [b"garbage"] * 2
+            with pytest.raises(SourceUnreadable, match="cannot be read: Error -3"):
+                make(server.url, retries=1).listing("")
+
+    @pytest.mark.parametrize("status", [405, 501])
+    def test_a_server_that_knows_no_head_is_there(self, make: Make, status: int) -> None:
+        page = b"<title>Index of /</title><a href=x>x</a>"
+
+        def answer(request: Handler) -> None:
+            if request.command == "HEAD":
+                request.say(status)
+            else:
+                request.say(200, page, Content_Type="text/html")
+
+        with faulty_server(answer) as server:
+            processor = make(server.url, retries=0)
+            processor.check()
+            processor.check()
+            assert [command for command, _, _ in server.seen] == ["GET", "HEAD", "GET"]
+
+    @pytest.mark.parametrize(
+        "variable",
+        [("NO_PROXY", "::1,fd00::/8"), ("ALL_PROXY", "ftp://proxy"), ("HTTP_PROXY", "http://a:b:c")],
+    )
+    def test_proxies_that_cannot_be_used_are_named(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str]
+    ) -> None:
+        monkeypatch.setenv(*variable)
+
+        with pytest.raises(ConfigError, match="proxies that this machine names cannot be used") as caught:
+            make("http://127.0.0.1/")
+        assert variable[0] in (caught.value.hint or "")
 
     @pytest.mark.parametrize(
         ("status", "error"), [(404, SourceMissing), (410, SourceMissing), (500, SourceUnreadable)]
@@ -464,6 +509,32 @@ class TestDownload:
                 pass
             assert len(server.seen) == 2
 
+    def test_of_which_the_last_bytes_have_no_room_on_the_disk_is_not_whole(self, make: Make) -> None:
+        body = os.urandom(100_000)
+        with faulty_server(lambda request: request.say(200, body)) as server:
+            processor = make(server.url, retries=0)
+            with full_disk(90_000), pytest.raises(OSError, match="large"), processor.open(server.url + "x"):
+                pass
+
+    @pytest.mark.parametrize("name", ["x.mseed", "x.tar.gz"])
+    def test_a_page_in_its_place_is_refused(self, make: Make, name: str) -> None:
+        page = b"\r\n<!DOCTYPE html><title>Log in</title>"
+        with faulty_server(lambda request: request.say(200, page, Content_Type="text/html")) as server:
+            processor = make(server.url)
+            refused = f"sends an HTML page in place of {server.url}{name}"
+            with pytest.raises(SourceUnreadable, match=refused), processor.open(server.url + name):
+                pass
+            with processor.open(server.url + "x.html") as path:
+                assert path.read_bytes() == page
+            assert len(server.seen) == 2
+
+    def test_what_is_called_a_page_and_is_none_is_taken(self, make: Make) -> None:
+        with (
+            faulty_server(lambda request: request.say(200, BODY, Content_Type="text/html")) as server,
+            make(server.url).open(server.url + "x.mseed") as path,
+        ):
+            assert path.read_bytes() == BODY
+
     def test_waiting_and_reading_are_interrupted(self, make: Make) -> None:
         orders: list[None] = []
 
@@ -562,6 +633,18 @@ class TestDownload:
             processor = make(server.url)
             with processor.open(server.url + "x"):
                 assert processor.facts(server.url + "x")["source_last_modified"] == never
+
+    def test_a_time_without_a_zone_is_in_utc_wherever_this_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TZ", "Pacific/Honolulu")
+        time.tzset()
+        try:
+            times = [
+                http_time(text) for text in ("Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 -0000")
+            ]
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+        assert times == [datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)] * 2
 
     def test_no_more_than_so_many_at_once_over_all_processes(self, tmp_path: Path) -> None:
         slots, lock = LocalSlots(), threading.Lock()
