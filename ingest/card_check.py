@@ -16,7 +16,7 @@ from ingest.digests import hashed, pieces_of
 from ingest.errors import ObjectMissing
 from ingest.items import FileItem
 from ingest.job import Job
-from ingest.manifest_parts import as_path, as_text
+from ingest.manifest_parts import as_path, as_text, as_time
 from ingest.markers import object_key
 from ingest.stores.base import Checksum, ObjectInfo, Store
 from ingest.stores.local import is_object
@@ -129,7 +129,7 @@ def _problem(
 ) -> str:
     """What is wrong with the copies of a file; "" where nothing is."""
     row, item = copies.row, copies.item
-    if (item.size_bytes, item.mtime_ns) != (row["size_bytes"], row["mtime"]):
+    if (item.size_bytes, as_time(item.mtime_ns)) != (row["size_bytes"], row["mtime"]):
         return "was written on the card since it was copied"
     md5 = None
     if has_backup:

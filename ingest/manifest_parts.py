@@ -41,6 +41,7 @@ Read = TypeVar("Read")
 _PART_NAME = re.compile(r"\d{10}-\w+\.arrow\.zst")
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
+_LATEST_NS = 2**63 - 1
 READERS = 16
 LISTED_AT_ONCE = 1000  # by an S3 server
 ZSTD_LEVEL = 1
@@ -112,10 +113,17 @@ def _array(name: str, batch: int, rows: list[Row]) -> Any:
             [[(fact, as_text(value)) for fact, value in row.metadata.items()] for row in rows], kind
         )
     values = [getattr(row, name) for row in rows]
+    if name == "mtime":
+        return pa.array([as_time(value) for value in values], kind)
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:
         return pa.array([as_text(value) for value in values], kind)
+
+
+def as_time(time_ns: int | None) -> int | None:
+    """A time, in nanoseconds since 1970 UTC, where the manifest can hold it: between 1678 and 2262. Else None."""
+    return time_ns if time_ns is not None and -_LATEST_NS <= time_ns <= _LATEST_NS else None
 
 
 def as_text(value: Any) -> Any:

@@ -93,6 +93,14 @@ class TestParts:
         assert table["mtime"].cast(pa.int64()).to_pylist() == [1_700_000_000_123_456_789, None]
         assert decode_part(encode_part(0, []), "p").num_rows == 0
 
+    @pytest.mark.parametrize("year", [-370, 476, 8029], ids=["1600", "2446, the last of ext4", "9999"])
+    def test_have_no_time_where_it_cannot_be_written(self, year: int) -> None:
+        time_ns = year * 31_556_952 * 10**9
+
+        table = decode_part(encode_part(0, [row(1, mtime=time_ns), row(2)]), "p")
+
+        assert table["mtime"].cast(pa.int64()).to_pylist() == [None, 1_700_000_000_123_456_789]
+
     def test_may_hold_facts_that_are_no_text(self) -> None:
         table = decode_part(encode_part(0, [row(1, metadata={"blank": "no file caf\udce9"})]), "p")
 
