@@ -154,11 +154,10 @@ class Download:
             AskAgain: it is another part, or of another file; the next try begins anew.
         """
         found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
-        total = int(found[2]) + 1 if found and found[3] == "*" else int(found[3]) if found else -1
+        total = int(found[3]) if found and found[3] != "*" else self._size_bytes
         is_rest = found is not None and int(found[1]) == self._got_bytes
-        if not (is_rest and self._is_same(response)) or total != (
-            self._size_bytes if self._size_bytes is not None else total
-        ):
+        fits = total is not None and self._size_bytes in (None, total)
+        if not (is_rest and fits and self._is_same(response)):
             self._got_bytes = 0
             raise AskAgain(SourceUnreadable(f"{self._url} cannot be resumed: the server sends another part"))
         self._size_bytes = total

@@ -606,6 +606,31 @@ class TestDownload:
             assert path.read_bytes() == bodies[1]
         assert seen == [None, "bytes=100000-", None]
 
+    def test_a_part_of_a_file_whose_size_nobody_says_is_not_taken_for_its_end(
+        self, make: Make, quick: None
+    ) -> None:
+        seen: list[str | None] = []
+
+        def answer(request: Handler) -> None:
+            wanted = request.headers.get("Range")
+            seen.append(wanted)
+            if wanted:
+                part = {"ETag": '"v1"', "Content_Range": "bytes 100000-100999/*"}
+                request.say(206, BODY[100_000:101_000], **part)
+                return
+            request.send_response(200)
+            request.send_header("Transfer-Encoding", "chunked")
+            request.send_header("ETag", '"v1"')
+            request.end_headers()
+            sent = BODY if len(seen) > 1 else BODY[:100_000]
+            request.wfile.write(b"%x\r\n%s\r\n" % (len(sent), sent))
+            request.wfile.write(b"0\r\n\r\n" if len(seen) > 1 else b"")
+            request.close_connection = True
+
+        with faulty_server(answer) as server, make(server.url).open(server.url + "x") as path:
+            assert path.read_bytes() == BODY
+        assert seen == [None, "bytes=100000-", None]
+
     def test_what_is_compressed_on_the_way_is_not_taken_for_the_file(self, make: Make) -> None:
         packed = gzip.compress(b"x" * 1000)
         with faulty_server(lambda request: request.say(200, packed, Content_Encoding="gzip")) as server:
