@@ -14,6 +14,7 @@ from ingest.errors import ClockWrong, DiskFull, IngestError, ItemError, RedisErr
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
+from ingest.news import News
 from ingest.plugin_loader import Processors
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Coordinator:
         """Why the duty waits for Redis, such as one that takes no writes, or ""."""
         self._trouble: IngestError | None = None
         self._trouble_since_s = 0.0
+        self._news = News()
 
     @cached_property
     def _processors(self) -> Processors:
@@ -76,7 +78,8 @@ class Coordinator:
                 log.debug("the coordinator waits for Redis: %s", error.what)
                 stop.wait(TROUBLE_WAIT_S)
             except ClockWrong as error:
-                log.error("another node may be able to: %s", error)
+                if self._news.is_new(error.what):
+                    log.error("another node may be able to: %s", error)
                 self._pass_on(stop)
             except IngestError as error:
                 self._note(error)
@@ -86,7 +89,8 @@ class Coordinator:
                     self._note(full)
                     self._pass_on(stop)
                     continue
-                log.exception("a fault in a plugin or in Ingest")
+                if self._news.is_new(repr(error)):
+                    log.exception("a fault in a plugin or in Ingest")
                 self._note(IngestError(f"a fault in a plugin or in Ingest: {error!r}"))
                 stop.wait(TROUBLE_WAIT_S)
             stop.wait(IDLE_S if self._on_duty else WAIT_S)
@@ -151,7 +155,8 @@ class Coordinator:
         if self._trouble is None:
             self._trouble_since_s = time.monotonic()
         self._trouble = error
-        log.warning("the coordinator is in trouble: %s", error)
+        if self._news.is_new(error.what):
+            log.warning("the coordinator is in trouble: %s", error)
         try:
             self._job.ledger.note_trouble(str(error))
         except RedisError as redis_error:

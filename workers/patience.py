@@ -20,6 +20,7 @@ from ingest.errors import (
     StoreError,
     StoreRefused,
 )
+from ingest.news import News
 from ingest.stores.base import Store
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.watch import Watch
@@ -66,6 +67,7 @@ class PatientStore(WrappedStore):
         self._watch = watch
         self._pause = pause
         self._go_on = go_on
+        self._news = News()
 
     def sha256(self, key: str) -> str | None:
         """The SHA-256 of an object that has none recorded, by reading it back; None where there is no object."""
@@ -97,7 +99,8 @@ class PatientStore(WrappedStore):
     def _wait_for(self, call: Callable[[], T], error: StoreError) -> T:
         attempt = 0
         while True:
-            log.warning("waiting for the destination: %s", error.what)
+            if self._news.is_new(error.what):
+                log.warning("waiting for the destination: %s", error.what)
             self._sleep(backoff_s(attempt), error.what)
             attempt += 1
             try:

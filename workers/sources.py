@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ingest.errors import IngestError, RedisError, SourceMissing, SourceUnreadable, Stopped
 from ingest.items import FileItem, Item, Tile
+from ingest.news import News
 from ingest.plugin_loader import Processors
 from ingest.processors import Source
 from ingest.workers.hands import ProcessorTime
@@ -28,6 +29,7 @@ class Sources:
         self._processors = processors
         self._watch = watch
         self._clock = processor_time
+        self._news = News()
 
     def source(self, item: Item, name: str, path: Path) -> Source:
         """An item with its file, and with what its processor may ask for beside it.
@@ -82,7 +84,8 @@ class Sources:
         with self._clock.paused():
             while (trouble := self._trouble()) is not None:
                 waited = True
-                log.warning("waiting for the source: %s", trouble)
+                if self._news.is_new(trouble):
+                    log.warning("waiting for the source: %s", trouble)
                 self._watch.take(f"waiting for the source: {trouble}")
                 self._watch.sleep(WAIT_S)
             if waited:

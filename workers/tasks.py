@@ -26,6 +26,7 @@ from ingest.config import Settings
 from ingest.errors import ClockWrong, IngestError, RedisError, Stopped
 from ingest.job import Job
 from ingest.ledger import Listed, State
+from ingest.news import News
 from ingest.queue import TASK_NAME
 from ingest.workers.batch import Batch, Kit, do_batch
 from ingest.workers.guard import be_guarded
@@ -37,6 +38,8 @@ from ingest.workers.patience import patiently
 log = logging.getLogger(__name__)
 
 TRY_AGAIN_AFTER_S = 2.0
+
+_news = News()
 
 
 def register_task(app: Celery, job_id: str, node: str, settings: Settings, hands: Hands) -> None:
@@ -56,10 +59,16 @@ def register_task(app: Celery, job_id: str, node: str, settings: Settings, hands
         gc.freeze()  # what is here by now stays: not to look through it again and again saves a tenth of the CPU
 
     worker_process_init.connect(on_fork, weak=False)
+    logging.getLogger("celery.app.trace").addFilter(_is_no_rejection)
 
     @app.task(name=TASK_NAME)
     def batch(job_id: str, number: int) -> None:
         run_task(kit, number)
+
+
+def _is_no_rejection(record: logging.LogRecord) -> bool:
+    """Of a batch that goes back Celery tells with a traceback, each time; why it does is said here."""
+    return bool(getattr(record, "data", {}).get("description") != "rejected")
 
 
 def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
@@ -75,16 +84,22 @@ def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
     except Stopped as error:
         raise Reject(error.what, requeue=True) from None
     except ClockWrong as error:
-        log.error("batch %d goes back to the queue: %s", number, error)
+        _say_why(number, error)
         assert job is not None
         tools.watch.take(f"waits: {clock_trouble(job.ledger) or error.what}")
         raise _given_back(None, number, error.what) from error
     except IngestError as error:
-        log.error("batch %d goes back to the queue: %s", number, error)
+        _say_why(number, error)
         raise _given_back(job, number, error.what) from error
     except Exception as error:
-        log.exception("batch %d goes back to the queue", number)
+        if _news.is_new(repr(error)):
+            log.exception("batch %d goes back to the queue", number)
         raise _given_back(job, number, f"a fault in a plugin or in Ingest: {error!r}") from error
+
+
+def _say_why(number: int, error: IngestError) -> None:
+    if _news.is_new(error.what):
+        log.error("batch %d goes back to the queue: %s", number, error)
 
 
 def _given_back(job: Job | None, number: int, reason: str) -> Reject:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.app import trace
 from celery.exceptions import Reject
 
-from ingest.errors import ConfigError, RedisUnreachable, SourceChanged, Stopped
+from ingest.errors import ConfigError, RedisUnreachable, SourceAway, SourceChanged, Stopped
 from ingest.items import FileItem
 from ingest.job import Job
 from ingest.ledger import State, Tally, pack_items
 from ingest.manifest import decode_part, part_key
+from ingest.news import News
 from ingest.presence import Orders
+from ingest.queue import make_app
 from ingest.stores.base import Stored
 from ingest.stores.local import LocalStore
 from ingest.workers import patience, tasks
 from ingest.workers.batch import Kit
+from ingest.workers.hands import Hands
 from ingest.workers.kit import make_kit
-from ingest.workers.tasks import run_batch, run_task
+from ingest.workers.tasks import register_task, run_batch, run_task
 from ingest.workers.watch import Watch
 from tests.audit import make_files
 from tests.engine.jobs_by_hand import begin, feed, job_over, work
@@ -208,6 +213,35 @@ def test_what_cannot_be_done_here_goes_back_to_the_queue_after_a_while(
 
     assert vars(rejected.value)["requeue"]
     assert slept, "it would come back at once, for ever"
+
+
+@pytest.mark.parametrize("fault", [SourceAway("the tag is out of reach"), ZeroDivisionError("by zero")])
+def test_why_batches_go_back_for_weeks_is_said_once_in_a_while(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tasks, "_news", News())
+
+    def no_kit() -> tuple[Job, Kit]:
+        raise fault
+
+    for number in range(50):
+        with pytest.raises(Reject):
+            run_task(no_kit, number)
+
+    [said] = caplog.records
+    assert said.getMessage().startswith("batch 0 goes back to the queue")
+
+
+def test_celery_says_nothing_of_batches_that_go_back(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    register_task(make_app(job.ledger.url, job.job_id, 60.0), job.job_id, "n1", job.settings, Hands())
+    logger = logging.getLogger("celery.app.trace")
+
+    for policy in (trace.log_policy_reject, trace.log_policy_unexpected):
+        logger.warning("a batch", extra={"data": {"description": policy.description}})
+
+    assert [record.__dict__["data"]["description"] for record in caplog.records] == [
+        trace.log_policy_unexpected.description
+    ]
 
 
 def test_what_was_stopped_goes_back_at_once(job: Job, kit: Kit) -> None:
