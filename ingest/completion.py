@@ -21,6 +21,7 @@ from ingest.handle import JobHandle
 from ingest.ledger import State
 from ingest.markers import Markers
 from ingest.mending import undo
+from ingest.others import Others
 from ingest.partless import objects_of_no_part
 from ingest.twin_keys import may_have_twin_keys, refuse_twin_keys
 from ingest.version import __version__
@@ -108,12 +109,17 @@ def delete_stored(job: JobHandle) -> int:
     """Delete what a cancelled job stored and did not find there, then its manifest; how many objects were its data.
 
     What batches that were cut off had stored is deleted where the object itself says that this job stored it.
-    A folder does not say so, and keeps them. What finishers stored goes too. Where the job deduplicates, the markers
-    of its objects go before them, and what other jobs refer to stays.
+    A folder does not say so, and keeps them. What finishers stored goes too. What others have written since stays, and
+    what is in other jobs' manifests. Where the job deduplicates, the markers of its objects go before them, and what
+    other jobs refer to stays.
+
+    Raises:
+        ManifestDamaged: this job's manifest, or another's below the destination, is truncated or garbled.
     """
-    count = _delete(job, manifest.stored_objects(job.store, job.job_id, job.settings.scratch))
+    others = Others(job)
+    count = _delete(job, others, manifest.stored_objects(job.store, job.job_id, job.settings.scratch))
     if job.record.capabilities.metadata:
-        count += _delete(job, objects_of_no_part(job))
+        count += _delete(job, others, objects_of_no_part(job))
     job.store.delete(job.ledger.additions())
     job.store.delete([info.key for info in job.store.list(manifest.folder(job.job_id))])
     if job.config.destination.dedupe:
@@ -121,10 +127,11 @@ def delete_stored(job: JobHandle) -> int:
     return count
 
 
-def _delete(job: JobHandle, objects: Iterator[tuple[str, str]]) -> int:
-    """Delete those objects (keys and SHA-256) that no other job refers to; how many they were."""
+def _delete(job: JobHandle, others: Others, objects: Iterator[tuple[str, str]]) -> int:
+    """Delete those objects (keys and SHA-256) that are the job's alone; how many they were."""
     count = 0
-    while chunk := list(islice(objects, DELETED_AT_ONCE)):
+    while stored := list(islice(objects, DELETED_AT_ONCE)):
+        chunk = others.leave(stored)
         keys = _unused(job, chunk) if job.config.destination.dedupe else [key for key, _ in chunk]
         job.store.delete(keys)
         count += len(keys)

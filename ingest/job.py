@@ -31,8 +31,8 @@ class Job(JobHandle):
         A cancel that was cut off is finished.
 
         Args:
-            delete_uploaded: delete the objects that this job stored, too; but none that another job refers to
-                (``destination.dedupe``).
+            delete_uploaded: delete the objects that this job stored, too; but none that was written again since, or
+                that another job has in its manifest or refers to (``destination.dedupe``).
 
         Returns:
             How many objects were deleted.

@@ -23,7 +23,7 @@ from ingest.stores.wrapping import WrappedStore
 from tests.engine.jobs_by_hand import job_over
 from tests.engine.making import create, files_below, files_config, s3_folder
 from tests.s3_servers import S3Server
-from tests.stores.helpers import put
+from tests.stores.helpers import meta_of, put
 from tests.test_manifest import row
 
 PLUGINS = '''
@@ -85,9 +85,12 @@ def stored_job(folder: Path, *finishers: dict[str, Any], failed: bool = False) -
     items = [FileItem("a.txt", 5), FileItem("b", 5)]
     job.ledger.feed(0, [pack_items([*items])], items=2, size_bytes=10, cursor='"b"', last=True)
     names = ["a.txt"] if failed else ["a.txt", "b"]
+    rows = []
     for name in names:
-        put(job.store, name, f"content of {name}".encode())
-    rows = [row(1, item=name, key=name, metadata={"start": "now"}) for name in names]
+        content = f"content of {name}".encode()
+        put(job.store, name, content)
+        sha256 = meta_of(content).sha256
+        rows.append(row(1, item=name, key=name, sha256=sha256, metadata={"start": "now"}))
     write_part(job.store, job.job_id, 0, "t", rows)
     failures = {1: FailedItem(items[1], "SourceMissing", "gone")} if failed else {}
     assert job.ledger.commit(0, Tally({"done": len(names), "failed": len(failures)}, failures), part="t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tracemalloc
 from pathlib import Path
@@ -40,7 +41,7 @@ def store_batch(job: Job, batch: int, *names: str, failed: str | None = None) ->
     """What a node does with a batch."""
     for name in names:
         put(job.store, name, name.encode())
-    write_part(job.store, job.job_id, batch, "t", [row(0, key=name) for name in names])
+    write_part(job.store, job.job_id, batch, "t", [row(0, key=name, sha256=_sha256(name)) for name in names])
     failures = {0: FailedItem(FileItem(failed, 3), "KeyConflict", "taken")} if failed else {}
     tally = Tally({"done": len(names), "failed": len(failures), "objects": len(names)}, failures)
     assert job.ledger.commit(batch, tally, part="t")
@@ -56,6 +57,10 @@ def add_failures(job: Job, count: int) -> None:
     for batch, tally in enumerate((Tally({"failed": count}, failures), Tally())):
         write_part(job.store, job.job_id, batch, "t", [])
         assert job.ledger.commit(batch, tally, part="t")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class TestCreate:

@@ -20,8 +20,9 @@ from ingest.ledger import State
 def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
     """Stop a job for good: all nodes stop within seconds, its queue is purged, half-done uploads are aborted.
 
-    What was stored stays, unless --delete-uploaded is given. Sources are never touched. A job that is
-    complete, failed or expired cannot be cancelled any more.
+    What was stored stays, unless --delete-uploaded is given. Even then what was written again since stays, and
+    what other jobs below the same destination have in their manifests: they may have found it there, and counted on it.
+    Sources are never touched. A job that is complete, failed or expired cannot be cancelled any more.
 
     \b
     Example:
