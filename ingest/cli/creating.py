@@ -143,6 +143,9 @@ def show_plan(config: JobConfig, settings: Settings, as_json: bool) -> int:
         else:
             click.echo(printable(f"{plan.source} -> {plan.key}"))
     previewer.close()
+    backup = config.path_processor.params.get("backup_dir")
+    if backup:
+        note(f"backup copies would go below {backup}")
     note(f"{plural(count, 'item')}, of which {problems} would fail; nothing was stored")
     return 3 if problems else 0
 
@@ -187,6 +190,7 @@ def _summary(config: JobConfig, seen: Preview) -> list[str]:
         "left out": counted(seen.left_out),
         "processors": f"{config.path_processor.class_} -> {config.tile_processor.class_}",
         "at the end": ", ".join(finisher.class_ for finisher in config.finishers),
+        "backup": config.path_processor.params.get("backup_dir"),
         "destination": config.destination.url,
         "keys": str(config.key_template),
         "estimate": estimate,

@@ -174,6 +174,7 @@ def test_a_dry_run_says_what_goes_where(card: Path, stored: Path, backup: Path) 
     assert f"{card}/DCIM/a.txt -> raw/" in done.stdout
     assert f"/{DEVICE}/DCIM/a.txt\n" in done.stdout
     assert not [path.name for path in (*stored.iterdir(), *backup.parent.iterdir()) if "backup" in path.name]
+    assert f"backup copies would go below {backup}\n" in done.stderr
 
 
 def test_an_unknown_device_is_refused_with_the_nearest(card: Path, stored: Path) -> None:
