@@ -23,6 +23,7 @@
     ├── SourceAway                 2  a source out of reach for now: its items wait, the others go on
     │   └── SourceRefused          2  it is there and refuses: another host key, or no login
     ├── DiskFull                   2  no space left on this machine: its work waits, other nodes go on
+    ├── ProcessSpent               1  a process of a node has no file descriptors left: a new one takes its place
     ├── ItemError                  3  the item's own fault: a failed item, the others go on
     │   ├── SourceMissing          3
     │   ├── SourceChanged          3  it grew, shrank or was written while it was read
@@ -186,6 +187,10 @@ class DiskFull(IngestError):
             f"no space is left on a disk of this machine{where}: {error.strerror}",
             hint="make room, or set INGEST_SCRATCH_DIR to a folder with room: passing files lie there",
         )
+
+
+class ProcessSpent(IngestError):
+    """A process can open nothing any more: something in it has leaked. No item, and no store, is to blame."""
 
 
 class ItemError(IngestError):

@@ -21,6 +21,7 @@ from ingest.errors import (
     DiskFull,
     ItemError,
     KeyConflict,
+    ProcessSpent,
     RedisError,
     SourceAway,
     SourceMissing,
@@ -34,6 +35,7 @@ from ingest.naming import KeyMaker
 from ingest.plugin_loader import Processors
 from ingest.processors import Upload
 from ingest.stores.base import ObjectInfo
+from ingest.workers.descriptors import spent
 from ingest.workers.existing import found_by_listing
 from ingest.workers.hands import ProcessorTime
 from ingest.workers.known_files import KnownFiles
@@ -58,6 +60,7 @@ NOT_THE_ITEMS = (
     StoreError,
     SourceAway,
     DiskFull,
+    ProcessSpent,
 )  # these end the attempt, and fail no item
 
 
@@ -200,7 +203,7 @@ class _Run:
 
     def _blame(self, hand: _InHand, error: BaseException) -> None:
         """An error is its item's failure, with its reason, unless it is no item's fault."""
-        error = DiskFull.of(error) or error
+        error = DiskFull.of(error) or spent() or error
         if isinstance(error, NOT_THE_ITEMS) or not isinstance(error, Exception):
             self._on_their_way.append(hand)
             raise error

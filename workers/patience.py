@@ -14,6 +14,7 @@ from ingest.errors import (
     ClockWrong,
     ObjectExists,
     ObjectMissing,
+    ProcessSpent,
     RedisError,
     RedisFull,
     RedisUnreachable,
@@ -23,6 +24,7 @@ from ingest.errors import (
 from ingest.news import News
 from ingest.stores.base import Store
 from ingest.stores.wrapping import WrappedStore
+from ingest.workers.descriptors import spent
 from ingest.workers.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ T = TypeVar("T")
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 SAY_AGAIN_S = 5.0
-COMES_THROUGH = (ObjectExists, ObjectMissing, ClockWrong)
+COMES_THROUGH = (ObjectExists, ObjectMissing, ClockWrong, ProcessSpent)
 
 
 def backoff_s(attempt: int, longest_s: float = LONGEST_WAIT_S) -> float:
@@ -44,7 +46,7 @@ class PatientStore(WrappedStore):
     """A store that never gives up: while it is down or refuses, the whole job waits and says why.
 
     Only what an item causes comes through: :class:`ObjectExists`, :class:`ObjectMissing` and item errors; and
-    :class:`ClockWrong`, which is this machine's trouble alone.
+    :class:`ClockWrong` and :class:`ProcessSpent`, which are this machine's trouble alone.
 
     Args:
         store: the store, which has its own retries for passing faults.
@@ -86,11 +88,13 @@ class PatientStore(WrappedStore):
         except COMES_THROUGH:
             raise
         except StoreError as error:
-            self._raise_if_clock_wrong(error)
+            self._raise_if_ours(error)
             return self._wait_for(call, error)
 
-    def _raise_if_clock_wrong(self, error: StoreError) -> None:
+    def _raise_if_ours(self, error: StoreError) -> None:
         """A refusal may come without a word of its reason (an answer to HEAD has no body)."""
+        if process_spent := spent():
+            raise process_spent from error
         if isinstance(error, StoreRefused):
             with suppress(RedisError):
                 if trouble := self._clock_trouble():
@@ -109,7 +113,7 @@ class PatientStore(WrappedStore):
                 self._quietly(self._go_on)
                 raise
             except StoreError as again:
-                self._raise_if_clock_wrong(again)
+                self._raise_if_ours(again)
                 error = again
             else:
                 self._quietly(self._go_on)

@@ -23,7 +23,7 @@ from celery.signals import worker_process_init
 from ingest import manifest_parts
 from ingest.clock import clock_trouble
 from ingest.config import Settings
-from ingest.errors import ClockWrong, IngestError, RedisError, Stopped
+from ingest.errors import ClockWrong, IngestError, ProcessSpent, RedisError, Stopped
 from ingest.job import Job
 from ingest.ledger import Listed, State
 from ingest.news import News
@@ -38,6 +38,7 @@ from ingest.workers.patience import patiently
 log = logging.getLogger(__name__)
 
 TRY_AGAIN_AFTER_S = 2.0
+EXIT_SPENT = 75  # EX_TEMPFAIL
 
 _news = News()
 
@@ -88,6 +89,10 @@ def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
         assert job is not None
         tools.watch.take(f"waits: {clock_trouble(job.ledger) or error.what}")
         raise _given_back(None, number, error.what) from error
+    except ProcessSpent as error:
+        _say_why(number, error)
+        _given_back(job, number, error.what)
+        os._exit(EXIT_SPENT)  # the node starts another, and the queue gets its batch back
     except IngestError as error:
         _say_why(number, error)
         raise _given_back(job, number, error.what) from error

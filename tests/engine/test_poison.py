@@ -24,6 +24,7 @@ BAD = "day-4/site 2/rec-00011.dat"
 PLUGINS = """
 import os
 import re
+import resource
 import time
 from ingest.processors import TileProcessor, Upload
 
@@ -55,6 +56,14 @@ class Greedy(TileProcessor):
         held = []
         while source.item.name.endswith(BAD):
             held.append(b"x" * (8 << 20))
+        yield Upload(source.path)
+
+class Leaking(TileProcessor):
+    '''Keeps open what it opens, in a process that may open little.'''
+    kept = []
+    def uploads(self, source):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        self.kept += [source.path.open("rb") for _ in range(4)]
         yield Upload(source.path)
 
 class Slow(TileProcessor):
@@ -101,6 +110,22 @@ def test_an_item_that_hangs_fails_alone(tmp_path: Path, redis_url: str, plugin: 
     assert re.match(r"its processors had it in hand for [23] s, and queue.item_timeout_s is 2 s", reason)
     attempts = {row["attempt"] for row in manifest.read_manifest(job.store, job.job_id, job.settings.scratch)}
     assert max(attempts) == 2, "it was tried again, and hung again"
+
+
+@pytest.mark.timeout(120)
+def test_a_process_that_leaks_is_replaced_and_blames_nothing(tmp_path: Path, redis_url: str) -> None:
+    expected = make_files(tmp_path / "source", 16)
+    config = files_config(
+        tmp_path,
+        tmp_path / "source",
+        f"file://{tmp_path}/stored",
+        tile_processor={"class": "poison.Leaking"},
+        queue={"batch_items": 4},
+    )
+    with Command("create", str(config), "--yes", "--json", "-p", "1") as node:
+        assert node.exit_code() == 0
+        assert not any(event.get("pause") for event in node.events), "others need not wait for it"
+    assert files_below(tmp_path / "stored") == expected
 
 
 @pytest.mark.timeout(120)
