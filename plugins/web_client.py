@@ -269,7 +269,8 @@ def http_time(text: str | None) -> datetime | None:
 
 def media_type(headers: httpx.Headers) -> str:
     """Such as ``text/html``; "" where it is not given."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+    text: str = headers.get("content-type", "")
+    return text.partition(";")[0].strip().lower()
 
 
 def _reason(error: Exception) -> str:
