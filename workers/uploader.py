@@ -148,6 +148,7 @@ class Uploader:
         ensure_size(path, task.size_bytes)
         digests = Digests(self._policy.digests)
         read = fingerprint(path, self._store.cut(task.size_bytes), self._watch.check, digests.update)
+        ensure_size(path, task.size_bytes)  # a recording that goes on is not whole, though it pauses
         made = self._object(task, read.sha256, read.size_bytes, digests.found(), None, read.digests)
 
         def put() -> Stored:

@@ -26,8 +26,9 @@ from ingest.ledger import Kills, State
 from ingest.presence import Orders
 from ingest.processors import Source, Upload
 from ingest.stores.base import ObjectMeta, Stored
+from ingest.stores.source import Fingerprint, fingerprint
 from ingest.stores.wrapping import WrappedStore
-from ingest.workers import patience, sources
+from ingest.workers import patience, sources, uploader
 from ingest.workers.batch import Batch, do_batch
 from ingest.workers.hands import Hands, Held, ProcessorTime
 from ingest.workers.watch import Watch
@@ -170,6 +171,23 @@ class TestItems:
             ]
             assert {row.status for row in result.rows} == {"stored"}
             assert {(f.node, f.time_s) for f in result.failures.values()} == {("n1", 7)}
+
+    def test_a_large_file_that_grows_while_it_is_hashed_is_not_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def grown(path: Path, *arguments: Any) -> Fingerprint:
+            with path.open("ab") as file:
+                file.write(b"recorded meanwhile")
+            return fingerprint(path, *arguments)
+
+        monkeypatch.setattr(uploader, "fingerprint", grown)
+        with bench(tmp_path) as b:
+            large = b.put("large", bytes(LARGE_BYTES + 1))
+
+            result = do_batch(Batch(3, (large,), began_s=7), b.kit)
+
+            assert [failure.error for failure in result.failures.values()] == ["SourceChanged"]
+            assert b.objects() == {}
 
     def test_of_which_one_has_no_utf8_name_fail_alone(self, tmp_path: Path) -> None:
         with bench(tmp_path) as b:
