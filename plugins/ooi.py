@@ -267,6 +267,13 @@ class OoiHydrophone(WebFiles[OoiParams]):
             FileItem(after[0].path) if after else None,
         )
 
+    def beside(self, item: FileItem) -> list[FileItem]:
+        """The files of its channel of that day, itself too, also those that ``start`` and ``end`` leave out."""
+        name = read_name(item.path.rpartition("/")[2])
+        return (
+            [FileItem(file.path) for file in self._series(_day_of(item.path), name.channel)] if name else []
+        )
+
     def _series(self, day: date, channel: str) -> list[_Found]:
         """A day's files of a channel in the order of time; none where the day is not on the server."""
         if day not in self._days_last:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 HYDROPHONES = {
@@ -79,7 +79,6 @@ def _in_utc(moment: datetime) -> datetime:
 
 def days_between(start: datetime, end: datetime) -> Iterator[date]:
     """The UTC days of ``[start, end)``, in order."""
-    day = start.date()
-    while datetime.combine(day, time(), UTC) < end:
-        yield day
-        day += timedelta(days=1)
+    last = end - timedelta(microseconds=1)
+    for day in range(start.toordinal(), last.toordinal() + 1):
+        yield date.fromordinal(day)

@@ -23,7 +23,7 @@ _EXACT = 1e-4
 Neighbour = Callable[[], AbstractContextManager[Path]]
 
 MOST_BETWEEN = 16
-"""So many files of other channels may lie between two of one."""
+"""So many files beside the next one are looked at: of other channels, or such as end within the same segment."""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Cutter:
     """Cuts one file into segments.
 
     A segment belongs to the first file that has a sample in it and no corrupt record anywhere, as such a one fails; it
-    is filled up from the file that follows, and marked partial where that is not to be had. Only cells with data are
+    is filled up from the files that follow, and marked partial where these are not to be had. Only cells with data are
     visited, however long a gap is.
 
     Args:
@@ -124,7 +124,7 @@ class Cutter:
         previous, following: open the neighbouring files, where there are any.
         sound: what is known of the files before; it takes note of this one.
         beside: lists the files of its folder by name, where that is known: between two files of a channel may lie some
-            of other channels, as where several hydrophones record into one folder.
+            of other channels, as where several hydrophones record into one folder; and a segment may have many files.
     """
 
     def __init__(
@@ -227,16 +227,16 @@ class Cutter:
         if self._previous is None:
             segment.partial = "its file begins within it, and none comes before"
             return True
-        try:
-            for before in (self._previous, *self._others(-1)):
+        for before in (self._previous, *self._others(-1)):
+            try:
                 with before() as path:
                     recording = Recording(path)
                     if run.channel_id in recording.channels():
                         return not self._is_held(recording, run)
-        except ItemError as error:
-            segment.partial = f"its file begins within it, and the one before cannot be read: {error.what}"
-            return True
-        segment.partial = "its file begins within it, and none of its channel comes before"
+            except ItemError as error:
+                why = f"its file begins within it, and the one before cannot be read: {error.what}"
+                segment.partial = segment.partial or why  # one before that may have a sample in it, too
+        segment.partial = segment.partial or "its file begins within it, and none of its channel comes before"
         return True
 
     def _others(self, step: int) -> Iterator[Neighbour]:
@@ -262,21 +262,25 @@ class Cutter:
         return True
 
     def _fill_up(self, segment: Segment) -> None:
-        """Take the end of our last segment from the file that follows."""
+        """Take the end of our last segment from the files that follow, until one of them goes on after it."""
         if segment.filled >= segment.samples:
             return
-        following = self._open_following(segment.channel_id)
-        if isinstance(following, str):
-            self._mark(segment, f"its file ends within it, and {following}")
-            return
+        why = "its file ends within it, and none of its channel follows"
+        for following in self._following_ones(segment.channel_id):
+            if isinstance(following, str):
+                self._mark(segment, f"its file ends within it, and {following}")
+                why = ""
+            elif self._goes_on(segment, following):
+                return
+            else:
+                why = "its file and the one that follows end within it"
+        if why:
+            self._mark(segment, why)
+
+    def _goes_on(self, segment: Segment, following: Recording) -> bool:
+        """Put what a file has of a segment into it; whether it has all that follows, or cannot be gone on from."""
         cell = segment.start_ns // self._segment_ns
-        runs = following.channels().get(segment.channel_id, [])
-        if (
-            runs
-            and max(map(self._last_cell, runs)) <= cell
-            and max(run.end_ns for run in runs) < self._end_ns(segment)
-        ):
-            self._mark(segment, "its file and the one that follows end within it")
+        runs = following.channels()[segment.channel_id]
         for run in runs:
             if self._first_cell(run) > cell:
                 break
@@ -284,12 +288,15 @@ class Cutter:
                 self._mark(
                     segment, f"the file that follows has another sample rate: {run.sample_rate_hz:g} Hz"
                 )
-                return
+                return True
             try:
                 self._take(segment, following, run)
             except ItemError as error:
                 self._mark(segment, f"the file that follows cannot be read: {error.what}")
-                return
+                break
+        return max(map(self._last_cell, runs)) > cell or max(run.end_ns for run in runs) >= self._end_ns(
+            segment
+        )
 
     def _end_ns(self, segment: Segment) -> int:
         return segment.start_ns + self._segment_ns - round(SECOND_NS / segment.sample_rate_hz)
@@ -297,17 +304,16 @@ class Cutter:
     def _mark(self, segment: Segment, why: str) -> None:
         segment.partial = f"{segment.partial}; {why}" if segment.partial else why
 
-    def _open_following(self, channel_id: str) -> Recording | str:
-        """The next file of a channel, or why there is none. The one that follows is opened once."""
+    def _following_ones(self, channel_id: str) -> Iterator[Recording | str]:
+        """The next files of a channel, or why one is none. The one that follows is opened once."""
         if self._next is None:
             self._next = self._opened(self._following) if self._following is not None else "none follows"
         if isinstance(self._next, str) or channel_id in self._next.channels():
-            return self._next
+            yield self._next
         for other in self._others(1):
             found = self._opened(other)
             if isinstance(found, str) or channel_id in found.channels():
-                return found
-        return "none of its channel follows"
+                yield found
 
     def _opened(self, neighbour: Neighbour) -> Recording | str:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ingest.errors import ConfigError, SourceMissing
 from ingest.items import FileItem
 from ingest.plugins.ooi import OoiHydrophone, OoiParams
-from ingest.plugins.ooi_days import HYDROPHONES, read_name
+from ingest.plugins.ooi_days import HYDROPHONES, days_between, read_name
 from ingest.plugins.spectrogram import Spectrogram
 from ingest.plugins.spectrogram_params import SpectrogramParams
 from ingest.processors import Source
@@ -201,6 +201,8 @@ def test_neighbours_are_of_one_channel(web: NginxIndex, make: Make) -> None:
 
     assert [found and found.path for found in processor.neighbours(FileItem(other))] == [None, None]
     assert [found and found.path for found in processor.neighbours(FileItem(DAY[3]))] == [DAY[5], NEXT[0]]
+    assert [found.path for found in processor.beside(FileItem(other))] == [other]
+    assert sorted(found.path for found in processor.beside(FileItem(DAY[3]))) == sorted(DAY)
 
 
 @pytest.mark.parametrize("instrument", ["11-HYDBBA106", "HYDBBA106"])
@@ -305,3 +307,14 @@ def test_the_six_broadband_hydrophones_are_in_the_docs() -> None:
     assert len(HYDROPHONES) == 6
     for place in HYDROPHONES.values():
         assert f"| `{'` | `'.join(place)}` |" in text
+
+
+def test_days_go_to_the_end_of_the_calendar() -> None:
+    last = datetime(9999, 12, 31, 23, tzinfo=UTC)
+    assert [str(day) for day in days_between(last - timedelta(hours=24), last)] == [
+        "9999-12-30",
+        "9999-12-31",
+    ]
+    assert [*days_between(last.replace(hour=0) - timedelta(hours=1), last.replace(hour=0))] == [
+        date(9999, 12, 30)
+    ]

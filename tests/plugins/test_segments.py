@@ -124,6 +124,54 @@ def test_files_of_two_channels_may_alternate_in_a_folder(tmp_path: Path) -> None
     assert sorted(made) == [(f"OO.{name}..HDH", second, 0, "") for name in "AB" for second in (0, 2, 4, 6)]
 
 
+def cut_folder(files: list[Path]) -> list[tuple[int, float, str]]:
+    """What is made of each of these files of a folder: which second it begins at, its gaps, why it is partial."""
+    beside = {path.name: opened(path) for path in files}
+    made = []
+    for number, path in enumerate(files):
+        previous = files[number - 1] if number else None
+        following = files[number + 1] if number + 1 < len(files) else None
+        around = opener(previous), opener(following), Sound(), lambda: beside, path.name
+        try:
+            with Cutter(Recording(path), SEGMENT_S * SECOND_NS, *around) as cutter:
+                found = [(s.start_ns // SECOND_NS % 60, s.gap_fraction, s.partial) for s in cutter.segments()]
+        except SourceUnreadable:
+            continue
+        made += found
+    return made
+
+
+class TestSeveralFilesInOneSegment:
+    """Of 2 s: files of half a second, and one that goes on."""
+
+    BOUNDS = (0, RATE_HZ // 2, RATE_HZ, RATE_HZ * 3 // 2, 3 * RATE_HZ)
+
+    def test_all_are_joined(self, tmp_path: Path) -> None:
+        made = cut_folder(parted(tmp_path, noise(3), list(self.BOUNDS), BEGIN))
+
+        assert [made[0], made[1][:2]] == [(0, 0, ""), (2, 0.5)]
+        assert len(made) == 2
+
+    def test_the_last_of_all_leaves_it_partial(self, tmp_path: Path) -> None:
+        made = cut_folder(parted(tmp_path, noise(2), list(self.BOUNDS[:4]), BEGIN))
+
+        assert made == [(0, 0.25, "its file and the one that follows end within it")]
+
+    @pytest.mark.parametrize("how", ["a record", "the file"])
+    def test_one_that_is_corrupt_leaves_the_others_together(self, tmp_path: Path, how: str) -> None:
+        files = parted(tmp_path, noise(3), list(self.BOUNDS), BEGIN)
+        if how == "a record":
+            spoiled(files[1], 0)
+        else:
+            files[1].write_bytes(b"garbage")
+
+        made = cut_folder(files)
+
+        assert [second for second, _, _ in made] == [0, 2], "two of one key would fail a file that is sound"
+        assert made[0][1] == pytest.approx(0.25, abs=0.1)
+        assert "cannot be read" in made[0][2]
+
+
 class TestCorruptNeighbour:
     @pytest.fixture
     def three(self, tmp_path: Path) -> list[Path]:
