@@ -615,8 +615,7 @@ class TestDownload:
             wanted = request.headers.get("Range")
             seen.append(wanted)
             if wanted:
-                part = {"ETag": '"v1"', "Content_Range": "bytes 100000-100999/*"}
-                request.say(206, BODY[100_000:101_000], **part)
+                request.say(206, BODY[100_000:101_000], ETag='"v1"', Content_Range="bytes 100000-100999/*")
                 return
             request.send_response(200)
             request.send_header("Transfer-Encoding", "chunked")
