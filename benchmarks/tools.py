@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from harness import ACCESS_KEY, BUCKET, SECRET_KEY, Server, clean_env
 from nginx_server import NginxServer
 from peers import peer
 from works import TILE, Work
+
+from ingest.workers.known_files import FILE_NAME as KNOWN_FILES
 
 INGEST = str(Path(sys.executable).with_name("ingest"))
 CLIENTS = Path(__file__).with_name("clients")
@@ -50,17 +53,25 @@ def ingest(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
 
     nginx's ETag proves nothing, so there the answer is trusted; the SHA-256 is taken all the same.
     """
-    return _ingest(work, server, prefix, scratch, scratch / "state")
+    return _ingest(work, server, prefix, scratch)
 
 
 def ingest_unread(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
-    """The same with ``upload.reread`` false, beside what it remembers of the run before."""
-    return _ingest(work, server, prefix, scratch, work.folder.with_name("state"), upload={"reread": False})
+    """The same with ``upload.reread`` false, beside what a run before has noted of the files."""
+    noted, state_dir = work.folder.with_name("noted"), scratch / "state"
+    state_dir.mkdir()
+    if noted.exists():
+        shutil.copy(noted, state_dir / KNOWN_FILES)
+    command = _ingest(work, server, prefix, scratch, upload={"reread": False})
+
+    def after() -> None:
+        command.after()
+        shutil.copy(state_dir / KNOWN_FILES, noted)
+
+    return replace(command, after=after)
 
 
-def _ingest(
-    work: Work, server: Server, prefix: str, scratch: Path, state_dir: Path, **changes: Any
-) -> Command:
+def _ingest(work: Work, server: Server, prefix: str, scratch: Path, **changes: Any) -> Command:
     destination = {"url": f"s3://{BUCKET}/{prefix}", "endpoint_url": server.endpoint_url}
     if isinstance(server, NginxServer):
         destination["checksum"] = "none"
@@ -70,7 +81,7 @@ def _ingest(
         **(_tiles(work) if work.sections else _files(work)),
         **changes,
     }
-    path = scratch / "config.json"
+    path, state_dir = scratch / "config.json", scratch / "state"
     path.write_text(json.dumps(config))
     env = server.aws_env() | {"INGEST_STATE_DIR": str(state_dir)}
     clock = CommitClock(state_dir)
