@@ -176,6 +176,7 @@ def test_an_interrupt_at_any_moment_shows_no_traceback(when: str) -> None:
     """Also while the command line itself is loaded, and when it has ended."""
     code = (
         "import atexit, os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background ignores it
         "def interrupt_at(event):\n"
         f"    if event == {when!r}:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
