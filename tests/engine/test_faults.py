@@ -18,7 +18,7 @@ from tests.restartable import RestartableRedis, RestartableS3, restartable_redis
 from tests.s3_servers import use_credentials
 
 ITEMS = 1500
-STORE_AWAY_S = 20
+STORE_AWAY_S = 8
 
 
 def _config(folder: Path, root: Path, s3: RestartableS3, **changes: Any) -> Path:

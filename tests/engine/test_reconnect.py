@@ -93,7 +93,7 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
     tmp_path: Path, server: RestartableRedis, how: str
 ) -> None:
     lease_s = 60 if how in ("stale replica", "no replicas") else 2
-    config, expected = slow_job(tmp_path, 2, files=16, queue={"lease_s": lease_s})
+    config, expected = slow_job(tmp_path, 2, files=10, queue={"lease_s": lease_s})
     with (
         Command("create", str(config), "--yes", "--json", "-p", "2") as first,
         Command("join", "-j", first.job_id, "--json", "-p", "2") as second,
