@@ -166,7 +166,7 @@ def test_an_item_that_eats_memory_fails_alone(
 def test_the_time_in_which_a_store_is_away_is_not_the_items(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = make_files(tmp_path / "source", 40)
+    expected = make_files(tmp_path / "source", 20)
     with restartable_s3(tmp_path / "s3") as s3:
         use_credentials(monkeypatch, s3.server)
         destination = {
