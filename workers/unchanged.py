@@ -54,10 +54,12 @@ class Unchanged:
 
     def note(self, outcomes: Iterable[Outcome]) -> None:
         """An item's uploads came to this: what was read for them is known from now on."""
+        if self._known_files is None:
+            return
         for outcome in outcomes:
             task = self._read.pop(outcome.key, None)
             known = self._uploader.known(outcome)
-            if self._known_files is None or task is None or task.state is None or known is None:
+            if task is None or task.state is None or known is None:
                 continue
             self._known_files.note(task.state, str(task.upload.body), known)
 

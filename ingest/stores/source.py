@@ -29,23 +29,27 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         SourceUnreadable: it may not be read, or reading failed, or it is no regular file.
     """
     try:
-        descriptor = _opened(path)
+        descriptor, _ = _opened(path)
     except OSError as error:
         raise source_error(error, path) from None
     with os.fdopen(descriptor, "rb") as file:
         yield file
 
 
-def _opened(path: Path) -> int:
-    """A descriptor. What has taken the file's place since it was looked at is not waited for, nor read for ever."""
+def _opened(path: Path) -> tuple[int, os.stat_result]:
+    """A descriptor, and what it is of.
+
+    What has taken the file's place since it was looked at is not waited for, nor read for ever.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except BlockingIOError:  # a file server lets go of it when asked to wait; no pipe says so
         descriptor = os.open(path, os.O_RDONLY)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise SourceUnreadable(f"{path} is no regular file")
-    return descriptor
+    return descriptor, found
 
 
 def read_piece(file: BinaryIO, size_bytes: int, path: Path) -> bytes:
@@ -152,9 +156,8 @@ def read_steady(path: Path, size_bytes: int) -> bytes:
         SourceMissing, SourceUnreadable: as :func:`opened`.
     """
     try:
-        descriptor = _opened(path)
+        descriptor, before = _opened(path)
         try:
-            before = os.fstat(descriptor)
             body = os.read(descriptor, size_bytes + 1)
             while len(body) < size_bytes and (more := os.read(descriptor, size_bytes + 1 - len(body))):
                 body += more
