@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
 
 from ingest.digests import hashed_on_disk
-from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceChanged, SourceUnreadable
+from ingest.errors import NO_SPACE, ConfigError, KeyConflict, KeyInvalid, SourceChanged, SourceUnreadable
 from ingest.part_files import give_name, locked_part, make_folders, sync_folder
 
 PART_SUFFIX = ".ingest-part"
@@ -23,7 +23,6 @@ PART_SUFFIX = ".ingest-part"
 
 LITTLE_BYTES = 1 << 20
 _LONGEST_NAME_BYTES = 255
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Fetch = Callable[[BinaryIO, int], str | None]
 """Appends the source's bytes from an offset on to a file that stands there, in order. It may give the SHA-256 of the
@@ -96,7 +95,7 @@ class BackupFolder:
         try:
             os.posix_fallocate(descriptor, 0, size_bytes)
         except OSError as error:
-            return error.errno not in _FULL
+            return error.errno not in NO_SPACE
         finally:
             os.close(descriptor)
             probe.unlink()
@@ -243,7 +242,7 @@ class BackupFolder:
 
     def _refuse(self, wanted: _Wanted, error: OSError) -> NoReturn:
         """Raise what an error of this folder means."""
-        if error.errno not in _FULL:
+        if error.errno not in NO_SPACE:
             raise SourceUnreadable(
                 f"the backup copy {wanted.path} cannot be written: {error.strerror or error}"
             ) from error

@@ -40,6 +40,8 @@ import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""What the system answers where a disk, or somebody's share of it, is full."""
 EXIT_CODES = {
     0: "done",
     1: "a fault of ours: please report it",
@@ -180,7 +182,7 @@ class DiskFull(IngestError):
     @classmethod
     def of(cls, error: BaseException) -> DiskFull | None:
         """What it is where something of ours, which only reads sources, could not be written; None of another error."""
-        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not isinstance(error, OSError) or error.errno not in NO_SPACE:
             return None
         where = f" for {error.filename}" if error.filename else ""
         return cls(

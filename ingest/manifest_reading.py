@@ -82,12 +82,21 @@ def stored_objects(store: Store, job_id: str, scratch_dir: Path) -> Iterator[tup
     Raises:
         ManifestDamaged: the manifest, or a part, is truncated or garbled.
     """
+    for table in tables_so_far(store, job_id, scratch_dir):
+        yield from _objects_stored(table)
+
+
+def tables_so_far(store: Store, job_id: str, scratch_dir: Path) -> Iterator[pa.Table]:
+    """All rows that a job has written: its manifest's, where it was completed, and those of its parts.
+
+    Raises:
+        ManifestDamaged: the manifest, or a part, is truncated or garbled.
+    """
     with TemporaryDirectory(dir=scratch_dir, prefix="manifest-") as scratch:
         before = fetch(store, job_id, Path(scratch, "manifest.parquet"))
-        for table in before.tables() if before else ():
-            yield from _objects_stored(table)
+        yield from before.tables() if before else ()
     for key in listed_parts(store, job_id):
-        yield from _objects_stored(decode_part(store.read_bytes(key), key))
+        yield decode_part(store.read_bytes(key), key)
 
 
 def _objects_stored(table: pa.Table) -> list[tuple[str, str]]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import pyarrow as pa
 
 from ingest.digests import hashed
 from ingest.handle import JobHandle
-from ingest.manifest_parts import ManifestDamaged, decode_part, listed_parts
-from ingest.manifest_reading import fetch
+from ingest.manifest_parts import ManifestDamaged
+from ingest.manifest_reading import tables_so_far
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +57,7 @@ class Others:
         if info is None:
             return True
         if self._job.record.capabilities.metadata:
-            return info.metadata.get("ingest-item", "").startswith(f"{self._job.job_id}/")
+            return info.job_id == self._job.job_id
         return (info.sha256 or hashed(store.read(key))[0]) == sha256
 
 
@@ -71,21 +67,13 @@ def _objects_of_others(job: JobHandle) -> Mapping[bytes, str]:
     others = {info.key.split("/")[1] for info in job.store.list(".ingest/")} - {job.job_id}
     for other in sorted(others):
         try:
-            for table in _tables(job, other):
+            for table in tables_so_far(job.store, other, job.settings.scratch):
                 rows = zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True)
                 whose.update((_digest(str(key), str(sha256)), other) for key, sha256 in rows)
         except ManifestDamaged as error:
             hint = "it may name what this job stored: move it away, or cancel without --delete-uploaded"
             raise ManifestDamaged(error.what, hint=hint) from error
     return whose
-
-
-def _tables(job: JobHandle, other: str) -> Iterator[pa.Table]:
-    with TemporaryDirectory(dir=job.settings.scratch, prefix="manifest-") as scratch:
-        found = fetch(job.store, other, Path(scratch, "manifest.parquet"))
-        yield from found.tables() if found else ()
-    for key in listed_parts(job.store, other):
-        yield decode_part(job.store.read_bytes(key), key)
 
 
 def _digest(key: str, sha256: str) -> bytes:

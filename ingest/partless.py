@@ -35,7 +35,7 @@ def objects_of_no_part(job: JobHandle) -> Iterator[tuple[str, str]]:
 
 def _own(job: JobHandle, found: Iterable[ObjectInfo | None]) -> Iterator[tuple[str, str]]:
     for info in found:
-        if info and info.metadata.get("ingest-item", "").startswith(f"{job.job_id}/"):
+        if info and info.job_id == job.job_id:
             yield info.key, info.sha256 or hashed(job.store.read(info.key))[0]
 
 

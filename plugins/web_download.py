@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import BinaryIO
 
 import httpx
 
-from ingest.errors import SourceUnreadable, StoreFull
+from ingest.errors import NO_SPACE, SourceUnreadable, StoreFull
 from ingest.plugins.web_client import HTML, AskAgain, WebClient, http_time, media_type
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -66,12 +65,11 @@ class Download:
             Stopped: the work was asked to stop meanwhile.
         """
         try:
-            with self._path.open(
-                "wb"
-            ) as file:  # buffered: a raw one writes less than it is given where space ends
+            # buffered: a raw file takes less than it is given where space ends
+            with self._path.open("wb") as file:
                 self._client.patiently(lambda: self._try(file))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NO_SPACE:
                 raise
             # This machine's trouble, and no item's: the batch goes back to the queue.
             raise StoreFull(f"the scratch folder {self._path.parent} of this machine is full") from error

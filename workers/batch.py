@@ -274,7 +274,7 @@ class _Run:
                 raise KeyConflict(
                     f"{whose} has the key {key!r} too", hint="make destination.key tell them apart"
                 )
-            is_its_file = path is not None and (upload.body is path or upload.body == path)
+            is_its_file = upload.body is path or upload.body == path
             task = self._kit.uploader.task(
                 item,
                 key,

@@ -118,7 +118,7 @@ class Dedupe:
         """The job that stored an object, as far as the store says; "" where it was none of ours."""
         if not self._bucket.capabilities.metadata:
             return unknown_writer(sha256)
-        job = info.metadata.get("ingest-item", "").partition("/")[0]
+        job = info.job_id
         return job if _JOB_ID.fullmatch(job) else ""
 
 

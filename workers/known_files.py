@@ -15,7 +15,6 @@ import sqlite3
 import struct
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +48,7 @@ class Known:
 class FileState:
     """What a file is known again by: 16 bytes that stand for all of it, its size, and its time of change (Unix)."""
 
+    path: str
     name: bytes
     size_bytes: int
     changed_ns: int
@@ -66,7 +66,7 @@ class FileState:
             raise source_error(error, Path(path)) from None
         facts = _FACTS.pack(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         name = hashlib.blake2b(facts + os.fsencode(path), digest_size=16).digest()
-        return cls(name, found.st_size, found.st_ctime_ns)
+        return cls(path, name, found.st_size, found.st_ctime_ns)
 
     @property
     def is_telling(self) -> bool:
@@ -124,12 +124,12 @@ class KnownFiles:
             return None
         return Known(row[0].hex(), row[1], json.loads(row[2]) if row[2] else {})
 
-    def note(self, state: FileState, path: str, known: Known) -> None:
-        """What the file at ``path`` turned out to be; ``state`` was its own before it was read."""
+    def note(self, state: FileState, known: Known) -> None:
+        """What a file turned out to be that was in this state before it was read."""
         if self._database is None or not state.is_telling:
             return
         try:
-            if FileState.of(path) != state:
+            if FileState.of(state.path) != state:
                 return
         except (SourceMissing, SourceUnreadable):
             return
@@ -179,8 +179,8 @@ def _opened(path: Path) -> sqlite3.Connection:
             database.commit()
             database.execute("VACUUM")
     except BaseException:
-        with closing(database):
-            raise
+        database.close()
+        raise
     return database
 
 

@@ -63,9 +63,8 @@ class Settling:
         info = there if there is None or there.sha256 is not None else self._store.stat(made.key)
         if info is None:
             return None
-        writer = info.metadata.get("ingest-item", "")
-        is_ours = writer == made.meta.metadata["ingest-item"]
-        if writer.startswith(f"{policy.job_id}/") and not is_ours:
+        is_ours = info.metadata.get("ingest-item") == made.meta.metadata["ingest-item"]
+        if info.job_id == policy.job_id and not is_ours:
             raise KeyConflict(
                 f"another item of this job was stored under {made.key!r} already",
                 hint="make destination.key tell them apart, for example with {path}",

@@ -32,7 +32,7 @@ class Unchanged:
     def __init__(self, uploader: Uploader, known_files: KnownFiles | None) -> None:
         self._uploader = uploader
         self._known_files = known_files
-        self._read: dict[str, Task] = {}
+        self._read: dict[str, FileState] = {}
         self._waited_s = 0.0
 
     def state(self, source: str, path: Path) -> FileState | None:
@@ -57,11 +57,10 @@ class Unchanged:
         if self._known_files is None:
             return
         for outcome in outcomes:
-            task = self._read.pop(outcome.key, None)
-            known = self._uploader.known(outcome)
-            if task is None or task.state is None or known is None:
-                continue
-            self._known_files.note(task.state, str(task.upload.body), known)
+            state = self._read.pop(outcome.key, None)
+            known = self._uploader.known(outcome) if state is not None else None
+            if state is not None and known is not None:
+                self._known_files.note(state, known)
 
     def save(self) -> None:
         """Keep what was noted."""
@@ -76,7 +75,7 @@ class Unchanged:
             outcome = self._uploader.unread(task, known)
             if outcome is not None:
                 return outcome
-        self._read[task.key] = task
+        self._read[task.key] = task.state
         return None
 
     def _compared(self, task: Task) -> Outcome | None:

@@ -105,6 +105,11 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     modified_s: float | None = None
 
+    @property
+    def job_id(self) -> str:
+        """The job that stored it, as its metadata say; "" where they do not."""
+        return self.metadata.get("ingest-item", "").partition("/")[0]
+
 
 class UploadRecords(Protocol):
     """Where the IDs of unfinished multipart uploads are kept (the job's ledger), so that any node goes on."""

@@ -17,6 +17,7 @@ from botocore import exceptions as boto
 from obstore import exceptions as obs
 
 from ingest.errors import (
+    NO_SPACE,
     BucketMissing,
     ChecksumMismatch,
     ClockWrong,
@@ -110,7 +111,7 @@ _BY_STATUS: dict[int, type[StoreError]] = {
     507: StoreFull,
 }
 _BY_ERRNO: dict[int, type[StoreError]] = {
-    **dict.fromkeys([errno.ENOSPC, errno.EDQUOT], StoreFull),
+    **dict.fromkeys(NO_SPACE, StoreFull),
     **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EROFS], StoreRefused),
     errno.ENOENT: ObjectMissing,
     errno.EEXIST: ObjectExists,

@@ -93,17 +93,20 @@ def one_failed(job: Job, stored: Path, expected: dict[str, bytes]) -> str:
     return failure.reason
 
 
+def poisoned(
+    folder: Path, plugin: str, queue: dict[str, int], files: int = ITEMS
+) -> tuple[Path, dict[str, bytes]]:
+    """A config of a job with one of these plugins, and the files that it is over."""
+    expected = make_files(folder / "source", files)
+    processor = {"class": f"poison.{plugin}"}
+    stored = f"file://{folder}/stored"
+    return files_config(folder, folder / "source", stored, tile_processor=processor, queue=queue), expected
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("plugin", ["Hanging", "Stubborn"])
 def test_an_item_that_hangs_fails_alone(tmp_path: Path, redis_url: str, plugin: str) -> None:
-    expected = make_files(tmp_path / "source", ITEMS)
-    config = files_config(
-        tmp_path,
-        tmp_path / "source",
-        f"file://{tmp_path}/stored",
-        tile_processor={"class": f"poison.{plugin}"},
-        queue={"batch_items": 128, "item_timeout_s": 2},
-    )
+    config, expected = poisoned(tmp_path, plugin, {"batch_items": 128, "item_timeout_s": 2})
     job = create(config, expect=3)
 
     reason = one_failed(job, tmp_path / "stored", expected)
@@ -114,14 +117,7 @@ def test_an_item_that_hangs_fails_alone(tmp_path: Path, redis_url: str, plugin: 
 
 @pytest.mark.timeout(120)
 def test_a_process_that_leaks_is_replaced_and_blames_nothing(tmp_path: Path, redis_url: str) -> None:
-    expected = make_files(tmp_path / "source", 16)
-    config = files_config(
-        tmp_path,
-        tmp_path / "source",
-        f"file://{tmp_path}/stored",
-        tile_processor={"class": "poison.Leaking"},
-        queue={"batch_items": 4},
-    )
+    config, expected = poisoned(tmp_path, "Leaking", {"batch_items": 4}, files=16)
     with Command("create", str(config), "--yes", "--json", "-p", "1") as node:
         assert node.exit_code() == 0
         assert not any(event.get("pause") for event in node.events), "others need not wait for it"
@@ -130,14 +126,7 @@ def test_a_process_that_leaks_is_replaced_and_blames_nothing(tmp_path: Path, red
 
 @pytest.mark.timeout(120)
 def test_an_item_that_kills_its_process_fails_alone(tmp_path: Path, redis_url: str) -> None:
-    expected = make_files(tmp_path / "source", ITEMS)
-    config = files_config(
-        tmp_path,
-        tmp_path / "source",
-        f"file://{tmp_path}/stored",
-        tile_processor={"class": "poison.Deadly"},
-        queue={"batch_items": 128},
-    )
+    config, expected = poisoned(tmp_path, "Deadly", {"batch_items": 128})
     job = create(config, expect=3)
 
     assert "died 3 times" in one_failed(job, tmp_path / "stored", expected)
@@ -148,14 +137,7 @@ def test_an_item_that_eats_memory_fails_alone(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INGEST_PROCESS_MEMORY_BYTES", str(500 * MIB))
-    expected = make_files(tmp_path / "source", ITEMS)
-    config = files_config(
-        tmp_path,
-        tmp_path / "source",
-        f"file://{tmp_path}/stored",
-        tile_processor={"class": "poison.Greedy"},
-        queue={"batch_items": 128},
-    )
+    config, expected = poisoned(tmp_path, "Greedy", {"batch_items": 128})
     job = create(config, expect=3)
 
     reason = one_failed(job, tmp_path / "stored", expected)

@@ -109,9 +109,7 @@ def test_so_is_a_large_one_and_one_that_was_stored_by_this_machine(
     stored = run(tmp_path, known, modified_s=NEW_S)
     assert stored.counters["done"] == 1
     # a folder gives no ETag, as S3 does: what it would have said
-    known.note(
-        FileState.of(str(path)), str(path), Known(stored.rows[0].sha256, hashlib.md5(body).hexdigest(), {})
-    )
+    known.note(FileState.of(str(path)), Known(stored.rows[0].sha256, hashlib.md5(body).hexdigest(), {}))
     known.save()
     read.clear()
     assert run(tmp_path, known).counters["skipped"] == 1
@@ -178,16 +176,16 @@ def test_a_file_that_is_written_to_just_now_is_not_remembered(
 
 @pytest.mark.parametrize("changed_ns", [1_700_000_000_000_000_000, 1_700_000_000_120_000_000])
 def test_times_as_fat_keeps_them_tell_nothing(changed_ns: int) -> None:
-    assert not FileState(b"", 7, changed_ns).is_telling
-    assert FileState(b"", 7, changed_ns + 1).is_telling
+    assert not FileState("", b"", 7, changed_ns).is_telling
+    assert FileState("", b"", 7, changed_ns + 1).is_telling
 
 
 def test_a_file_that_changed_after_it_was_read_is_not_remembered(source: Path, known: KnownFiles) -> None:
     state = FileState.of(str(source))
     source.write_bytes(b"another")
-    known.note(state, str(source), Known(SHA256, "e", {}))
+    known.note(state, Known(SHA256, "e", {}))
     source.unlink()
-    known.note(state, str(source), Known(SHA256, "e", {}))
+    known.note(state, Known(SHA256, "e", {}))
     known.save()
     assert known.find(state) is None
 
@@ -197,7 +195,7 @@ def test_a_row_that_lost_some_of_its_bytes_is_none(
     tmp_path: Path, source: Path, known: KnownFiles, digests: dict[str, str]
 ) -> None:
     state = FileState.of(str(source))
-    known.note(state, str(source), Known(SHA256, "e", digests))
+    known.note(state, Known(SHA256, "e", digests))
     known.save()
     assert known.find(state) == Known(SHA256, "e", digests)
     known.save()
@@ -211,7 +209,7 @@ def test_two_processes_write_in_turns(tmp_path: Path, source: Path, known: Known
     with closing(KnownFiles(tmp_path / "state")) as another:
         for one, etag in ((known, "a"), (another, "b"), (known, "c")):
             one.find(state)
-            one.note(state, str(source), Known(SHA256, etag, {}))
+            one.note(state, Known(SHA256, etag, {}))
             one.save()
         assert [found and found.etag for found in (known.find(state), another.find(state))] == ["c", "c"]
 
@@ -243,11 +241,11 @@ def test_it_does_not_grow_without_end(
     tmp_path: Path, source: Path, known: KnownFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = FileState.of(str(source))
-    known.note(state, str(source), Known(SHA256, "e", {}))
+    known.note(state, Known(SHA256, "e", {}))
     known.save()
     monkeypatch.setattr(known_files, "MOST_BYTES", 1000)
     with closing(KnownFiles(tmp_path / "state")) as another:
         assert another.find(state) is None
-        another.note(state, str(source), Known(SHA256, "e", {}))
+        another.note(state, Known(SHA256, "e", {}))
         another.save()
         assert another.find(state) is not None
