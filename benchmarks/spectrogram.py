@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as nodes do: what idle threads spin is nobody's work
 
 import numpy as np
 from harness import Table, machine, memory_folder
