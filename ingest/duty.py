@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ingest import ledger_scripts as scripts
-from ingest.ledger import Ledger
+from ingest.ledger import Ledger, scripts
 from ingest.redis_client import redis_errors
 
 DUTY_TTL_S = 10.0

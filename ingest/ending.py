@@ -71,9 +71,9 @@ def wind_up(job: JobHandle) -> None:
 
 def abort_uploads(job: JobHandle) -> None:
     """Abort the unfinished multipart uploads of this job. May be repeated."""
-    for key, upload_id in job.ledger.unfinished_uploads().items():
+    for key, upload_id in job.ledger.uploads.all().items():
         job.store.abort_upload(key, upload_id)
-        job.ledger.forget_upload(key)
+        job.ledger.uploads.forget_upload(key)
 
 
 def retry(job: JobHandle) -> int:

@@ -165,7 +165,7 @@ class JobHandle:
 
     def failures(self) -> Iterator[FailedItem]:
         """The failed items, with their reasons."""
-        return self.ledger.failures()
+        return iter(self.ledger.failures)
 
 
 def make_context(

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from ingest import ledger_scripts as scripts
 from ingest.errors import RedisError, RedisFull, RedisUnreachable
-from ingest.ledger import Ledger
+from ingest.ledger import Ledger, scripts
 from ingest.redis_client import redis_errors
 from ingest.stores.base import never
 

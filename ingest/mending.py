@@ -44,7 +44,7 @@ def undo(job: JobHandle, batches: Sequence[int]) -> bool:
 def _refuse_reopened(job: JobHandle, parts: Mapping[int, Part]) -> None:
     """Batches whose failed items have been tried again since, in others, would count these twice if done again."""
     failed = sum(part.counters.get("failed", 0) for part in parts.values())
-    if failed != len(job.ledger.failed_places(parts)):
+    if failed != len(job.ledger.failures.places(parts)):
         raise ManifestDamaged(
             f"{folder(job.job_id)}manifest.parquet, which the job had before it was retried, is lost",
             hint="put it back where there is a copy, an older version in the bucket say; "

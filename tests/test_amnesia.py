@@ -204,12 +204,12 @@ class TestAnItemInHand:
     def test_of_a_node_that_was_stopped_is_not_blamed(self, job: Job) -> None:
         feed(job)
         begin(job, 0)
-        job.ledger.hold_item(0, 2, "stopped-node")
-        job.ledger.stopped_by_itself("stopped-node")
+        job.ledger.suspects.hold(0, 2, "stopped-node")
+        job.ledger.suspects.stopped_by_itself("stopped-node")
         assert begin(job, 0).kills == {}
 
     def test_of_a_node_that_died_is(self, job: Job) -> None:
         feed(job)
         begin(job, 0)
-        job.ledger.hold_item(0, 2, "dead-node")
+        job.ledger.suspects.hold(0, 2, "dead-node")
         assert begin(job, 0).kills == {2: Kills(1)}

@@ -121,7 +121,7 @@ def test_a_job_that_is_complete_leaves_its_record_in_redis_and_no_more(job: Job)
         pass
     job.ledger.begin(0)
     commit(job, 0, 1, 2, 3)
-    job.ledger.stopped_by_itself("n2")
+    job.ledger.suspects.stopped_by_itself("n2")
     coordinator.step()
     coordinator.let_go()
 

@@ -130,7 +130,7 @@ class TestCancel:
         assert keys(job.store) == []
 
     def test_that_was_cut_off_is_finished(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-        job.ledger.record_upload("big", "id-1")
+        job.ledger.uploads.record_upload("big", "id-1")
         abort = type(job.store).abort_upload
 
         def unreachable(store: object, key: str, upload_id: str) -> None:
@@ -145,7 +145,7 @@ class TestCancel:
         job.cancel()
 
         assert job.ledger.state() is State.CANCELLED
-        assert job.ledger.unfinished_uploads() == {}
+        assert job.ledger.uploads.all() == {}
 
     @pytest.mark.parametrize("state", ENDED)
     def test_of_a_job_that_has_ended_is_refused(self, job: Job, state: State) -> None:
@@ -170,7 +170,7 @@ class TestExpire:
         self, job: Job, redis_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job.ledger.note(created_s=str(job.ledger.now_s() - 15 * 86_400))
-        job.ledger.record_upload("big", "id-1")
+        job.ledger.uploads.record_upload("big", "id-1")
         old = Job(job.job_id, job.settings)
         abort = type(job.store).abort_upload
 
@@ -186,7 +186,7 @@ class TestExpire:
         Job(job.job_id, job.settings).expire()
 
         assert job.ledger.state() is State.EXPIRED
-        assert job.ledger.unfinished_uploads() == {}, "the unfinished upload costs money for ever"
+        assert job.ledger.uploads.all() == {}, "the unfinished upload costs money for ever"
         assert job.ledger.client.exists(job.ledger.key("payloads")) == 0
         assert not Job(job.job_id, job.settings).expire()
 

@@ -193,7 +193,7 @@ class TestCommit:
         assert sorted(answers) == [False] * 7 + [True]
         _, counts, _ = job.ledger.snapshot()
         assert (counts.committed, counts.done, counts.failed, counts.bytes_done) == (1, 2, 1, 7)
-        assert [*job.ledger.failures()] == [self.TALLY.failures[1]]
+        assert [*job.ledger.failures] == [self.TALLY.failures[1]]
         assert job.ledger.begin(0) is None, "a message that comes again is known to be done"
         left = ("payloads", "attempts", "in_hand", "kills")
         assert job.ledger.client.exists(*map(job.ledger.key, left)) == 0
@@ -207,7 +207,7 @@ class TestCommit:
         assert not job.ledger.commit(0, self.TALLY)
         _, counts, _ = job.ledger.snapshot()
         assert (counts.committed, counts.done, counts.failed) == (0, 0, 0)
-        assert [*job.ledger.failures()] == []
+        assert [*job.ledger.failures] == []
         assert job.ledger.begin(0) is state
 
     def test_failures_come_in_the_order_of_their_batches(self, job: Job) -> None:
@@ -217,7 +217,7 @@ class TestCommit:
                 batch, Tally({}, {i: FailedItem(FileItem(f"{batch}:{i}"), "E", "r") for i in (10, 9)})
             )
 
-        assert [failure.item.name for failure in job.ledger.failures()] == [
+        assert [failure.item.name for failure in job.ledger.failures] == [
             "2:9",
             "2:10",
             "10:9",
@@ -232,10 +232,10 @@ class TestCommit:
             found = {i: FailedItem(FileItem(f"{batch}:{i}"), "E", "r") for i in range(2500)}
             job.ledger.commit(batch, Tally({}, found))
 
-        assert [failure.item.name for failure in job.ledger.failures()] == [
+        assert [failure.item.name for failure in job.ledger.failures] == [
             f"{batch}:{i}" for batch in range(2) for i in range(2500)
         ]
-        assert job.ledger.failed_places({1}) == [f"1:{i}" for i in range(2500)]
+        assert job.ledger.failures.places({1}) == [f"1:{i}" for i in range(2500)]
 
     @pytest.mark.parametrize("committed", [(), (0,), (7, 8), (0, 1, 2, 15, 16), tuple(range(17))])
     def test_leaves_the_others_uncommitted(self, job: Job, committed: tuple[int, ...]) -> None:
@@ -253,7 +253,7 @@ class TestAttempts:
 
         assert begin(job, 0).number == 1
         assert begin(job, 0).number == 2
-        job.ledger.hold_item(0, 1)
+        job.ledger.suspects.hold(0, 1)
         job.ledger.release(0)
         again = begin(job, 0)
         assert (again.number, again.kills) == (2, {})
@@ -275,13 +275,13 @@ class TestAttempts:
         assert begin(job, 0).kills == {}
         assert begin(job, 0).kills == {}, "of the first attempt nobody is to blame"
 
-        job.ledger.hold_item(0, 0)
-        job.ledger.hold_item(0, 2)
+        job.ledger.suspects.hold(0, 0)
+        job.ledger.suspects.hold(0, 2)
         assert begin(job, 0).kills == {2: Kills(1)}
         assert begin(job, 0).kills == {2: Kills(1)}, "it died before it held one"
-        job.ledger.hold_item(0, 2)
+        job.ledger.suspects.hold(0, 2)
         assert begin(job, 0).kills == {2: Kills(2)}
-        job.ledger.hold_item(0, 1)
+        job.ledger.suspects.hold(0, 1)
         assert begin(job, 0).kills == {1: Kills(1), 2: Kills(2)}
 
     def test_do_not_count_a_process_that_was_only_cut_off(self, job: Job) -> None:
@@ -289,31 +289,31 @@ class TestAttempts:
         begin(job, 0)
         for process in (7, 8, 9):  # each is cut off while it has the item in hand, and comes back
             begin(job, 0)
-            job.ledger.hold_item(0, 3, "n1", process)
+            job.ledger.suspects.hold(0, 3, "n1", process)
             begin(job, 0)
-            assert not job.ledger.pardon(0, 3, "n1", process + 1)
-            assert job.ledger.pardon(0, 3, "n1", process)
-            assert not job.ledger.pardon(0, 3, "n1", process)
+            assert not job.ledger.suspects.pardon(0, 3, "n1", process + 1)
+            assert job.ledger.suspects.pardon(0, 3, "n1", process)
+            assert not job.ledger.suspects.pardon(0, 3, "n1", process)
         assert begin(job, 0).kills == {3: Kills(0)}
 
     def test_say_why_a_process_was_ended(self, job: Job) -> None:
         feed(job.ledger)
         begin(job, 0)
-        job.ledger.hold_item(0, 2, "n1", 77)
-        job.ledger.note_end("n1", 77, "too much memory")
-        job.ledger.note_end("n1", 78, "another's")
+        job.ledger.suspects.hold(0, 2, "n1", 77)
+        job.ledger.suspects.note_end("n1", 77, "too much memory")
+        job.ledger.suspects.note_end("n1", 78, "another's")
         assert begin(job, 0).kills == {2: Kills(1, "too much memory")}
 
-        job.ledger.hold_item(0, 2, "n1", 79)
+        job.ledger.suspects.hold(0, 2, "n1", 79)
         assert begin(job, 0).kills == {2: Kills(2, "too much memory")}, "the last that is known"
 
     def test_blame_an_item_and_no_other(self, job: Job) -> None:
         feed(job.ledger)
         begin(job, 0)
-        job.ledger.hold_item(0, 0, "n1", 77)
+        job.ledger.suspects.hold(0, 0, "n1", 77)
 
-        assert job.ledger.blame(0, 1, 2, "it hangs")
-        assert job.ledger.blame(0, 1, 2, "it hangs"), "it may be repeated"
+        assert job.ledger.suspects.blame(0, 1, 2, "it hangs")
+        assert job.ledger.suspects.blame(0, 1, 2, "it hangs"), "it may be repeated"
 
         attempt = begin(job, 0)
         assert (attempt.number, attempt.kills) == (2, {1: Kills(2, "it hangs")})
@@ -322,13 +322,13 @@ class TestAttempts:
         feed(job.ledger)
         job.ledger.commit(0, Tally({"done": 3}))
 
-        assert not job.ledger.blame(0, 1, 2, "it hangs")
+        assert not job.ledger.suspects.blame(0, 1, 2, "it hangs")
         assert job.ledger.client.exists(job.ledger.key("kills")) == 0
 
     def test_of_batches_are_apart(self, job: Job) -> None:
         feed(job.ledger, batches=2)
         begin(job, 0)
-        job.ledger.hold_item(0, 1)
+        job.ledger.suspects.hold(0, 1)
 
         attempt = begin(job, 1)
         assert (attempt.number, attempt.kills) == (1, {})
@@ -351,7 +351,7 @@ class TestReopen:
         assert (state, counts.batches, counts.committed) == (State.UPLOADING, 2, 1)
         assert (counts.done, counts.failed, counts.bytes_failed) == (1, 0, 0)
         assert "ended_s" not in fields
-        assert [*job.ledger.failures()] == []
+        assert [*job.ledger.failures] == []
         assert begin(job, 1).items == ITEMS[:2]
 
     @pytest.mark.parametrize(("failures", "batches"), [(1, 1), (3, 1), (2, 0), (2, 2)])
@@ -363,7 +363,7 @@ class TestReopen:
 
         assert not job.ledger.reopen([b"x"], failures=failures, batches=batches)
         assert job.ledger.snapshot() == before
-        assert len([*job.ledger.failures()]) == 2
+        assert len([*job.ledger.failures]) == 2
 
     def test_is_for_failed_jobs_only(self, ledger: Ledger) -> None:
         with pytest.raises(JobError, match="only a failed job"):
@@ -371,15 +371,15 @@ class TestReopen:
 
 
 def test_uploads_are_recorded_until_they_are_forgotten(ledger: Ledger) -> None:
-    assert ledger.upload_id("a/é") is None
-    ledger.record_upload("a/é", "")
-    assert ledger.upload_id("a/é") == ""
-    ledger.record_upload("a/é", "id-1")
-    ledger.record_upload("b", "id-2")
-    assert ledger.unfinished_uploads() == {"a/é": "id-1", "b": "id-2"}
-    ledger.forget_upload("a/é")
-    ledger.forget_upload("a/é")
-    assert ledger.unfinished_uploads() == {"b": "id-2"}
+    assert ledger.uploads.upload_id("a/é") is None
+    ledger.uploads.record_upload("a/é", "")
+    assert ledger.uploads.upload_id("a/é") == ""
+    ledger.uploads.record_upload("a/é", "id-1")
+    ledger.uploads.record_upload("b", "id-2")
+    assert ledger.uploads.all() == {"a/é": "id-1", "b": "id-2"}
+    ledger.uploads.forget_upload("a/é")
+    ledger.uploads.forget_upload("a/é")
+    assert ledger.uploads.all() == {"b": "id-2"}
 
 
 def test_a_redis_that_is_away_or_refuses_is_one_of_our_errors(redis_url: str) -> None:

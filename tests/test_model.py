@@ -155,7 +155,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._begin(data.draw(st.sampled_from(left)))
         if len(self.held) > before:
             batch = self.held.pop().batch
-            self.ledger.hold_item(batch, index, "n1")
+            self.ledger.suspects.hold(batch, index, "n1")
             model.in_hand[batch] = index
 
     @rule(failing=st.sets(st.integers(0, 3), max_size=1))
@@ -207,7 +207,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A node tries an item by itself; if nothing follows, it was killed with it."""
         held = data.draw(st.sampled_from(self.held))
         if held.batch < len(self.model.batches) and held.batch not in self.model.committed:
-            self.ledger.hold_item(held.batch, index, "n1")
+            self.ledger.suspects.hold(held.batch, index, "n1")
             self.model.in_hand[held.batch] = index
 
     @precondition(lambda self: self.held)

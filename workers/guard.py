@@ -123,7 +123,7 @@ class Guard(threading.Thread):
             "its process was ended"
         )
         try:
-            if self._ledger.blame(held.batch, held.index, KILLS_ALLOWED, why):
+            if self._ledger.suspects.blame(held.batch, held.index, KILLS_ALLOWED, why):
                 log.error("item %d of batch %d hangs: %s", held.index, held.batch, why)
                 _end(process)
         except RedisError as error:
@@ -156,7 +156,7 @@ class Guard(threading.Thread):
         why = f"its process took {_gib(taken_bytes)} of memory, and {bound}; it was ended {KILLS_ALLOWED + 1} times"
         log.error("process %d takes %s of memory, and %s: it is ended", process, _gib(taken_bytes), bound)
         try:
-            self._ledger.note_end(self._node, process, why)
+            self._ledger.suspects.note_end(self._node, process, why)
         except RedisError as error:
             log.warning("why it is ended could not be noted: %s", error.what)
         _kill(process)

@@ -13,8 +13,7 @@ from ingest.config import Settings
 from ingest.errors import IngestError, RedisError
 from ingest.job import Job
 from ingest.leased_slots import LeasedSlots
-from ingest.ledger import Ledger
-from ingest.stores.base import Store
+from ingest.stores.base import Store, UploadRecords
 from ingest.stores.limits import LimitedStore
 from ingest.stores.retry import RetryingStore
 from ingest.workers.batch import Kit
@@ -33,8 +32,8 @@ T = TypeVar("T")
 class PatientRecords:
     """A job's records of multipart uploads, waiting for a Redis that is away."""
 
-    def __init__(self, ledger: Ledger, patience_s: float, watch: Watch) -> None:
-        self._ledger = ledger
+    def __init__(self, records: UploadRecords, patience_s: float, watch: Watch) -> None:
+        self._records = records
         self._patience_s = patience_s
         self._watch = watch
 
@@ -43,15 +42,15 @@ class PatientRecords:
 
     def upload_id(self, key: str) -> str | None:
         """See :class:`ingest.stores.base.UploadRecords`."""
-        return self._wait(lambda: self._ledger.upload_id(key))
+        return self._wait(lambda: self._records.upload_id(key))
 
     def record_upload(self, key: str, upload_id: str) -> None:
         """See :class:`ingest.stores.base.UploadRecords`."""
-        self._wait(lambda: self._ledger.record_upload(key, upload_id))
+        self._wait(lambda: self._records.record_upload(key, upload_id))
 
     def forget_upload(self, key: str) -> None:
         """See :class:`ingest.stores.base.UploadRecords`."""
-        self._wait(lambda: self._ledger.forget_upload(key))
+        self._wait(lambda: self._records.forget_upload(key))
 
 
 def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
@@ -96,7 +95,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         older_than_s=capabilities.probed_at_s if capabilities.md5_etags else None,
         digests=config.upload.digests,
     )
-    records = PatientRecords(job.ledger, job.settings.redis_patience_s, watch)
+    records = PatientRecords(job.ledger.uploads, job.settings.redis_patience_s, watch)
     processor_time = ProcessorTime(hands if config.queue.item_timeout_s is not None else None)
     processors = job.processors(watch.check, processor_time.paused)
     conditional = capabilities.if_absent and job.record.destination_was_empty

@@ -124,7 +124,7 @@ def _stop_when_left_alone(job_id: str, node: str, settings: Settings) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_WITHIN_S)
     with suppress(RedisError):  # what it has in hand is not to blame for its end
-        Ledger(redis_url(settings), job_id).stopped_by_itself(node)
+        Ledger(redis_url(settings), job_id).suspects.stopped_by_itself(node)
     os.killpg(0, signal.SIGKILL)
 
 

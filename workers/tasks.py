@@ -130,8 +130,8 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
 
     def hold(index: int) -> None:
         process = os.getpid()
-        patiently(lambda: ledger.hold_item(number, index, kit.node, process), patience_s, kit.watch.check)
-        kit.watch.also(lambda: ledger.pardon(number, index, kit.node, process))
+        patiently(lambda: ledger.suspects.hold(number, index, kit.node, process), patience_s, kit.watch.check)
+        kit.watch.also(lambda: ledger.suspects.pardon(number, index, kit.node, process))
 
     part = secrets.token_hex(4)
     try:
@@ -145,7 +145,7 @@ def run_batch(job: Job, kit: Kit, number: int) -> bool:
         )
         result = do_batch(batch, kit, hold)
         if attempt.number > 1:
-            patiently(lambda: ledger.drop_item(number), patience_s, kit.watch.check)
+            patiently(lambda: ledger.suspects.drop(number), patience_s, kit.watch.check)
         manifest_parts.write_part(kit.store, job.job_id, number, part, result.rows)
     except Exception:
         # It did not die: no item is to blame, and the attempt does not count.

@@ -124,7 +124,7 @@ class NodeProcess:
             if self._job is not None:
                 self._job.presence.announce(self.name, {"stopping": when})
                 # Whoever asked may not wait (docker kills after 10 s): what it has in hand is not to blame for that.
-                self._job.ledger.stopped_by_itself(self.name)
+                self._job.ledger.suspects.stopped_by_itself(self.name)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it ended within ``timeout_s`` seconds."""
@@ -139,7 +139,7 @@ class NodeProcess:
         job = self._job
         if job is not None and self._process.poll() is None:
             with contextlib.suppress(RedisError):
-                job.ledger.stopped_by_itself(self.name)
+                job.ledger.suspects.stopped_by_itself(self.name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -242,7 +242,7 @@ class World:
         self.progress.stop()
         status = audit(self.job, self.expected, self.s3.files("run"))
         assert status["state"] == "complete", status
-        assert self.job.ledger.unfinished_uploads() == {}
+        assert self.job.ledger.uploads.all() == {}
         assert self._unfinished() == [], "multipart uploads are left behind"
         report, seen = self.report, self.s3_proxy.seen
         report.items = len(self.expected)

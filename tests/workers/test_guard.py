@@ -132,16 +132,16 @@ class TestTime:
         """Ended without a word, the process would begin with the same item again."""
         one = start()
         guard = guard_of(job, HandsOf({one.process.pid: HELD}), self.bounds, one)
-        blame = job.ledger.blame
+        blame = job.ledger.suspects.blame
 
         def away(*arguments: object) -> bool:
             raise RedisUnreachable("away")
 
-        monkeypatch.setattr(job.ledger, "blame", away)
+        monkeypatch.setattr(job.ledger.suspects, "blame", away)
         looks(guard, 4)
         assert one.lives()
 
-        monkeypatch.setattr(job.ledger, "blame", blame)
+        monkeypatch.setattr(job.ledger.suspects, "blame", blame)
         guard.look()
         assert one.ends()
         assert list(begin(job, 0).kills) == [1]
@@ -159,7 +159,7 @@ class TestMemory:
     ) -> None:
         greedy, modest = start(200), start()
         guard = guard_of(job, Hands(), Bounds(None, 100 * MIB, 2), greedy, modest)
-        job.ledger.hold_item(0, 2, "n1", greedy.process.pid)
+        job.ledger.suspects.hold(0, 2, "n1", greedy.process.pid)
 
         guard.look()
 

@@ -1,119 +1,61 @@
-"""The ledger: a job's state and counts, in Redis.
-
-Keys of a job, all below ``ingest:{ID}``:
-
-=================  ======  =====================================================================
-``ingest:{ID}``    hash    config, state, counters, the feeder's cursor
-``…:committed``    bitmap  a bit for each batch that is stored and counted
-``…:payloads``     hash    batch → its items, for batches that are not arithmetic, until committed (those of items
-                           that are tried again: until the job has ended)
-``…:attempts``     hash    batch → how often it was begun, without what was stopped politely, until committed
-``…:in_hand``      hash    batch → index of the item being tried by itself, the node that tries it, its process
-``…:kills``        hash    batch → how often each item was in hand when its process died, why where known, the last
-``…:parts``        hash    batch → its manifest part: the token in its name, what it counts, which files it has
-``…:failures``     hash    ``batch:index`` → a failed item, with its reason
-``…:uploads``      hash    key → ID of an unfinished multipart upload
-``…:additions``    set     keys of what finishers stored beside the data
-``…:slots:NAME``   zset    who holds a slot (connections to a host, say) → when that lease ends, in milliseconds
-``…:nodes``        zset    node → when it was last seen
-``…:left``         set     nodes that were asked to stop: if they died since, then not of an item
-``…:ended``        hash    node and process → why the node ended that process
-``…:node:NAME``    hash    what a node says of itself; expires when the node dies
-``…:pause``        string  why the work waits; expires unless renewed
-``…:coordinator``  string  the node that coordinates now; expires unless renewed
-=================  ======  =====================================================================
-
-Every time in it is Redis's own: nodes' clocks may be wrong by hours.
-"""
+"""A job's ledger: each of its steps, from its creation to its end."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from array import array
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from functools import cached_property
-from itertools import groupby, islice
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import redis
 
-from ingest import ledger_scripts as scripts
 from ingest.config import parse_config
 from ingest.errors import JobError, JobNotFound, JobTooNew
 from ingest.items import Item
-from ingest.ledger_records import (
-    OPEN_STATES,
+from ingest.ledger import scripts
+from ingest.ledger.failures import Failures
+from ingest.ledger.keys import JobKeys
+from ingest.ledger.records import (
     Attempt,
     Counts,
-    FailedItem,
     JobRecord,
     Kills,
     Listed,
     Part,
     State,
     Tally,
-    pack_items,
     unpack_items,
 )
-from ingest.redis_client import connect, redis_errors
+from ingest.ledger.suspects import Suspects
+from ingest.ledger.uploads import UnfinishedUploads
+from ingest.redis_client import redis_errors
 from ingest.stores.base import Capabilities
 from ingest.version import LEDGER_FORMAT
 
-__all__ = [
-    "OPEN_STATES",
-    "Attempt",
-    "Counts",
-    "FailedItem",
-    "JobRecord",
-    "Kills",
-    "Ledger",
-    "Listed",
-    "Part",
-    "State",
-    "Tally",
-    "job_ids",
-    "pack_items",
-    "unpack_items",
-]
-
 JOBS_KEY = "ingest:jobs"
 PARTS_AT_ONCE = 1000
-FAILURES_AT_ONCE = 1000
-_INDEX_BITS = 32
 
 
-class Ledger:
+class Ledger(JobKeys):
     """One job's ledger. Every method is one atomic step and may be repeated; none waits for a lost Redis.
+
+    Attributes:
+        failures: the failed items.
+        suspects: the items that are tried by themselves, as they may have killed a process.
+        uploads: the multipart uploads that are not finished.
 
     Raises (every method):
         RedisError: Redis cannot be reached, refuses, or is full.
     """
 
     def __init__(self, url: str, job_id: str, client: redis.Redis | None = None) -> None:
-        self.url = url
-        self.job_id = job_id
-        self.client = client or connect(url)
-        self._key = f"ingest:{{{job_id}}}"
-
-    def key(self, part: str = "") -> str:
-        """The Redis key of a part of this job."""
-        return f"{self._key}:{part}" if part else self._key
-
-    def _run(self, script: str, parts: Sequence[str], args: Sequence[Any]) -> Any:
-        with redis_errors(self.url):
-            return self._scripts(script)(keys=[self.key(part) for part in parts], args=list(args))
-
-    @cached_property
-    def _scripts(self) -> Callable[[str], Any]:
-        known: dict[str, Any] = {}
-
-        def registered(script: str) -> Any:
-            if script not in known:
-                known[script] = self.client.register_script(script)
-            return known[script]
-
-        return registered
+        super().__init__(url, job_id, client)
+        keys = JobKeys(
+            url, job_id, self.client
+        )  # not the ledger itself: a cycle would keep its connections open
+        self.failures = Failures(keys)
+        self.suspects = Suspects(keys)
+        self.uploads = UnfinishedUploads(keys)
 
     def _hash(self) -> dict[str, str]:
         with redis_errors(self.url):
@@ -134,9 +76,8 @@ class Ledger:
     def create(self, fields: Mapping[str, str]) -> bool:
         """Record a new job in state ``preparing``. False where the ID is taken."""
         flat = [text for pair in fields.items() for text in pair]
-        with redis_errors(self.url):
-            script = self._scripts(scripts.CREATE)
-            return bool(script(keys=[self.key(), JOBS_KEY], args=[self.job_id, secrets.token_hex(8), *flat]))
+        args = [self.job_id, secrets.token_hex(8), *flat]
+        return bool(self.run_on(scripts.CREATE, [self.key(), JOBS_KEY], args))
 
     def record(self) -> JobRecord:
         """What does not change of the job.
@@ -183,7 +124,7 @@ class Ledger:
         Raises:
             JobError: the job is in another state.
         """
-        answer = self._run(scripts.TRANSITION, [""], [to, int(to.ended), *allowed])
+        answer = self.run(scripts.TRANSITION, [""], [to, int(to.ended), *allowed])
         if answer < 0:
             raise JobError(f"job {self.job_id} is {self.state()}, so it cannot become {to}")
         return bool(answer)
@@ -194,7 +135,7 @@ class Ledger:
         Raises:
             JobError: batches are still to be done, the counts disagree, or the job is in another state.
         """
-        answer = int(self._run(scripts.FINISH, [""], [to]))
+        answer = int(self.run(scripts.FINISH, [""], [to]))
         if answer >= 0:
             return bool(answer)
         state, counts, _ = self.snapshot()
@@ -225,7 +166,7 @@ class Ledger:
 
     def note_trouble(self, what: str) -> None:
         """Say what is in the way of a job, unless it has ended meanwhile; what is no text is escaped."""
-        self._run(scripts.TROUBLE, [""], [what.encode(errors="backslashreplace")])
+        self.run(scripts.TROUBLE, [""], [what.encode(errors="backslashreplace")])
 
     def feed(
         self,
@@ -244,7 +185,7 @@ class Ledger:
             there. -1: the job takes no more batches.
         """
         args: list[Any] = [expected_batches, items, size_bytes, cursor, int(last), len(payloads), *payloads]
-        return int(self._run(scripts.FEED, ["", "payloads"], args))
+        return int(self.run(scripts.FEED, ["", "payloads"], args))
 
     def begin(self, batch: int) -> Attempt | State | None:
         """Start an attempt at a batch.
@@ -253,7 +194,7 @@ class Ledger:
         takes no work.
         """
         parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "left", "ended"]
-        answer = self._run(scripts.BEGIN, parts, [batch])
+        answer = self.run(scripts.BEGIN, parts, [batch])
         word = answer[0].decode()
         if word in ("committed", "unknown"):
             return None
@@ -269,46 +210,9 @@ class Ledger:
             was_begun=bool(was_begun),
         )
 
-    def hold_item(self, batch: int, index: int, node: str = "", process: int = 0) -> None:
-        """Note which item a node's process tries by itself, so that it is found if it kills its process."""
-        with redis_errors(self.url):
-            self.client.hset(self.key("in_hand"), str(batch), f"{index} {node} {process}")
-
-    def drop_item(self, batch: int) -> None:
-        """No item of the batch is tried by itself any more."""
-        with redis_errors(self.url):
-            self.client.hdel(self.key("in_hand"), str(batch))
-
-    def blame(self, batch: int, index: int, kills: int, why: str) -> bool:
-        """Note that an item's process is about to be ended for that item alone. False where its batch is committed.
-
-        Args:
-            kills: how often that counts.
-            why: a sentence that becomes the item's failure.
-        """
-        args = [batch, index, kills, why]
-        return bool(self._run(scripts.BLAME, ["committed", "in_hand", "kills"], args))
-
-    def pardon(self, batch: int, index: int, node: str, process: int) -> bool:
-        """Take back that an item is to blame for the death of a process that lives: it was cut off, or asleep.
-
-        False where nobody thought so. Only the last that was taken for dead can be pardoned.
-        """
-        return bool(self._run(scripts.PARDON, ["kills"], [batch, index, f"{node} {process}"]))
-
-    def note_end(self, node: str, process: int, why: str) -> None:
-        """Note why a node is about to end one of its processes, for the item that it tries by itself, if it does."""
-        with redis_errors(self.url):
-            self.client.hset(self.key("ended"), f"{node} {process}", why)
-
-    def stopped_by_itself(self, node: str) -> None:
-        """Note that a node was asked to end, or was ended by its own command: no item it has in hand is to blame."""
-        with redis_errors(self.url):
-            self.client.sadd(self.key("left"), node)
-
     def release(self, batch: int) -> None:
         """End an attempt that was stopped politely; it does not count against its items."""
-        self._run(scripts.RELEASE, ["attempts", "in_hand"], [batch])
+        self.run(scripts.RELEASE, ["attempts", "in_hand"], [batch])
 
     def commit(
         self,
@@ -334,7 +238,7 @@ class Ledger:
         parts = ["", "committed", "payloads", "attempts", "in_hand", "kills", "failures", "parts"]
         known = Part(part, tally.counters, listed).encode() if part else ""
         args = [batch, payload_sha1, known, len(names), *names, *amounts, *failures]
-        return int(self._run(scripts.COMMIT, parts, args)) == 1
+        return int(self.run(scripts.COMMIT, parts, args)) == 1
 
     def parts(self, batches: int) -> Iterator[tuple[int, Part]]:
         """(batch, its manifest part) of those below ``batches`` that have one, in order."""
@@ -361,27 +265,13 @@ class Ledger:
         Raises:
             JobError: the job is not ``completing``.
         """
-        failures = self.failed_places(payloads)
+        failures = self.failures.places(payloads)
         args = [at_most, len(payloads), *payloads, *payloads.values(), *failures]
         parts = ["", "committed", "payloads", "attempts", "failures", "parts"]
-        answer = int(self._run(scripts.UNDO, parts, args))
+        answer = int(self.run(scripts.UNDO, parts, args))
         if answer < 0:
             raise JobError(f"job {self.job_id} is {self.state()}, and is not completed any more")
         return bool(answer)
-
-    def failed_places(self, batches: Container[int]) -> list[str]:
-        """``batch:index`` of the failed items of these batches. When a job is reopened it has none any more."""
-        return [place for place in self._failed_places() if int(place.partition(":")[0]) in batches]
-
-    def _failed_places(self) -> Iterator[str]:
-        """``batch:index`` of all failed items, in order. Held meanwhile is a number for each."""
-        places = array("Q")
-        with redis_errors(self.url):
-            for field, _ in self.client.hscan_iter(self.key("failures"), count=FAILURES_AT_ONCE):
-                batch, _, index = cast("bytes", field).partition(b":")
-                places.append(int(batch) << _INDEX_BITS | int(index))
-        for place, _ in groupby(sorted(places)):  # a scan may find one twice
-            yield f"{place >> _INDEX_BITS}:{place & (1 << _INDEX_BITS) - 1}"
 
     def forget_payloads(self) -> None:
         """Drop the items of a job whose manifest is written."""
@@ -407,17 +297,6 @@ class Ledger:
             payload = cast("bytes | None", self.client.hget(self.key("payloads"), str(batch)))
         return unpack_items(payload) if payload else None
 
-    def failures(self) -> Iterator[FailedItem]:
-        """The failed items, in order of their batches, some of them read at once.
-
-        Those of a job that is reopened meanwhile are left out from then on.
-        """
-        places = self._failed_places()
-        while some := list(islice(places, FAILURES_AT_ONCE)):
-            with redis_errors(self.url):
-                found = cast("list[bytes | None]", self.client.hmget(self.key("failures"), some))
-            yield from (FailedItem.decode(text) for text in found if text is not None)
-
     def reopen(self, payloads: Sequence[bytes], *, failures: int, batches: int) -> bool:
         """Turn a failed job's failed items into new batches. False where the ledger changed meanwhile.
 
@@ -425,7 +304,7 @@ class Ledger:
             JobError: the job is not ``failed``.
         """
         args = [failures, batches, secrets.token_hex(8), *payloads]
-        answer = self._run(scripts.REOPEN, ["", "payloads", "failures"], args)
+        answer = self.run(scripts.REOPEN, ["", "payloads", "failures"], args)
         if answer < 0:
             raise JobError(f"job {self.job_id} is {self.state()}; only a failed job can be retried")
         return bool(answer)
@@ -458,30 +337,6 @@ class Ledger:
         """The keys of all that finishers have stored, or were about to."""
         with redis_errors(self.url):
             return {key.decode() for key in cast("set[bytes]", self.client.smembers(self.key("additions")))}
-
-    # UploadRecords, for stores with multipart uploads
-
-    def upload_id(self, key: str) -> str | None:
-        """See :class:`ingest.stores.base.UploadRecords`."""
-        with redis_errors(self.url):
-            found = cast("bytes | None", self.client.hget(self.key("uploads"), key))
-        return None if found is None else found.decode()
-
-    def record_upload(self, key: str, upload_id: str) -> None:
-        """See :class:`ingest.stores.base.UploadRecords`."""
-        with redis_errors(self.url):
-            self.client.hset(self.key("uploads"), key, upload_id)
-
-    def forget_upload(self, key: str) -> None:
-        """See :class:`ingest.stores.base.UploadRecords`."""
-        with redis_errors(self.url):
-            self.client.hdel(self.key("uploads"), key)
-
-    def unfinished_uploads(self) -> dict[str, str]:
-        """Key → ID of every multipart upload that was begun and neither completed nor aborted."""
-        with redis_errors(self.url):
-            found = cast("dict[bytes, bytes]", self.client.hgetall(self.key("uploads")))
-        return {key.decode(): upload_id.decode() for key, upload_id in found.items()}
 
 
 def job_ids(url: str, client: redis.Redis) -> list[str]:
