@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ingest.errors import ItemError, SourceChanged, SourceMissing, SourceUnreadable
 from ingest.plugins.image_losses import loss_after, loss_before
 
 _LIMIT_LOCK = threading.Lock()
+_BIG_ENDIAN = re.compile(r"(?<=;(?:16|32))B")
 
 
 class Section(NamedTuple):
@@ -74,6 +77,7 @@ class Decoder:
             self._choose_frame(image, frames)
             self._check_size(image)
             loss = loss_before(image, file)
+            _expect_native_order(image)
             image.load()
             return Section(image, format_, frames, loss or loss_after(image))
 
@@ -116,6 +120,20 @@ def deliberate_limit(max_pixels: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def _expect_native_order(image: Image.Image) -> None:
+    """libtiff hands over numbers in this machine's order, whatever the file's is. Pillow knows so of 16-bit grey alone:
+    it would swap the bytes of a big-endian file's floats and signed integers once more, and say nothing."""
+    if isinstance(image, TiffImageFile):
+        image.tile = [_in_native_order(tile) for tile in image.tile]
+
+
+def _in_native_order(tile: Any) -> Any:
+    raw_mode, *others = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    if tile.codec_name != "libtiff" or not _BIG_ENDIAN.search(str(raw_mode)):
+        return tile
+    return tile._replace(args=(_BIG_ENDIAN.sub("N", raw_mode), *others))
 
 
 def _identity(path: Path, file: BinaryIO) -> tuple[str, int, int]:

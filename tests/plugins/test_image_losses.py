@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ingest.errors import SourceUnreadable
 from ingest.items import Tile
 from ingest.plugins.image import ImageParams, ImageTile
 from tests.plugins.making import context, tiles_job
-from tests.plugins.test_image import one, sixteen_bit_rgb_png
+from tests.plugins.test_image import decoded, one, sixteen_bit_rgb_png
 
 WIDTH, HEIGHT = 64, 48
 TEN_BIT_AVIF = base64.b64decode(
@@ -33,10 +34,24 @@ def processor(tmp_path: Path, format_: str = "tiff", **job: object) -> ImageTile
     return ImageTile(ImageParams.model_validate({"format": format_}), context(tmp_path, tiles_job(**job)))
 
 
-def tiff(bits: int, channels: int = 1, **tags: int | tuple[int, ...]) -> bytes:
-    """An uncompressed TIFF of zeros, with these tags beside the ones that each must have."""
-    data = bytes(WIDTH * HEIGHT * channels * bits // 8)
-    known = {"photometric": 262, "planes": 284, "extra": 338, "sample_format": 339, "strip_bytes": 279}
+def tiff(
+    bits: int,
+    channels: int = 1,
+    *,
+    order: str = "<",
+    data: bytes | None = None,
+    **tags: int | tuple[int, ...],
+) -> bytes:
+    """A TIFF of zeros, or of this data, with these tags beside the ones that each must have."""
+    data = bytes(WIDTH * HEIGHT * channels * bits // 8) if data is None else data
+    known = {
+        "compression": 259,
+        "photometric": 262,
+        "planes": 284,
+        "extra": 338,
+        "sample_format": 339,
+        "strip_bytes": 279,
+    }
     strips = channels if tags.get("planes") == 2 else 1
     entries: dict[int, tuple[int, ...]] = {
         256: (WIDTH,),
@@ -55,12 +70,12 @@ def tiff(bits: int, channels: int = 1, **tags: int | tuple[int, ...]) -> bytes:
     place = 8 + len(data)
     beyond_at = place + 2 + 12 * len(entries) + 4
     for tag, values in sorted(entries.items()):
-        packed = struct.pack(f"<{len(values)}I", *values)
+        packed = struct.pack(f"{order}{len(values)}I", *values)
         if len(values) > 1:
-            beyond, packed = beyond + packed, struct.pack("<I", beyond_at + len(beyond))
-        directory += struct.pack("<HHI", tag, 4, len(values)) + packed
-    head = struct.pack("<2sHI", b"II", 42, place) + data
-    return head + struct.pack("<H", len(entries)) + directory + bytes(4) + beyond
+            beyond, packed = beyond + packed, struct.pack(f"{order}I", beyond_at + len(beyond))
+        directory += struct.pack(f"{order}HHI", tag, 4, len(values)) + packed
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, place) + data
+    return head + struct.pack(f"{order}H", len(entries)) + directory + bytes(4) + beyond
 
 
 def ppm(kind: bytes, highest: int, channels: int) -> bytes:
@@ -141,6 +156,25 @@ def test_what_comes_out_whole_is_a_tile(tmp_path: Path, content: bytes | Callabl
     assert isinstance(upload.body, bytes)
     with Image.open(io.BytesIO(upload.body)) as tile:
         assert tile.size == (32, 24)
+
+
+@pytest.mark.parametrize("compression", [1, 8], ids=["plain", "deflate"])
+@pytest.mark.parametrize(
+    ("dtype", "sample_format"), [(">f4", 3), (">i4", 2), (">i2", 2), (">u2", 1), ("<f4", 3), ("<i4", 2)]
+)
+def test_the_order_of_a_tiffs_bytes_is_its_own(
+    tmp_path: Path, dtype: str, sample_format: int, compression: int
+) -> None:
+    values = np.random.default_rng(1).normal(0, 1000, (HEIGHT, WIDTH)).astype(dtype)
+    data = values.tobytes() if compression == 1 else zlib.compress(values.tobytes())
+    content = tiff(
+        8 * values.itemsize, order=dtype[0], data=data, compression=compression, sample_format=sample_format
+    )
+    (tmp_path / "section").write_bytes(content)
+
+    _, stored = decoded(one(processor(tmp_path), tmp_path / "section", Tile(1, 1, 0)))
+
+    np.testing.assert_array_equal(stored, values[24:, 32:])
 
 
 @pytest.mark.parametrize(
