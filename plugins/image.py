@@ -136,7 +136,7 @@ class ImageTile(TileProcessor[ImageParams]):
             return Upload(source.path, f"image/{self.params.format}", metadata={})
         if section.loss:
             raise SourceUnreadable(section.loss)
-        check_holds(self.params.format, section.image.mode)
+        check_holds(self.params.format, section.image)
         box = (left, top, left + width, top + height)
         return self._encoded(self._cut(section.image, box, source.path), {})
 

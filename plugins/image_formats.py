@@ -39,12 +39,18 @@ def can_hold(format_: Format, mode: str) -> bool:
     return mode in _MODES[format_]
 
 
-def check_holds(format_: Format, mode: str) -> None:
-    """Refuse a mode that a format cannot hold, instead of converting it.
+def check_holds(format_: Format, image: Image.Image) -> None:
+    """Refuse an image that a format cannot hold, instead of converting it.
 
     Raises:
         SourceUnreadable: with what the image holds, and which format would do.
     """
+    mode = image.mode
+    if "transparency" in image.info and format_ != "png":
+        raise SourceUnreadable(
+            f"some of the image's colours are transparent, which {format_} cannot hold",
+            hint="set tile_processor.params.format to 'png'",
+        )
     if can_hold(format_, mode):
         return
     fits = [repr(other) for other in _MODES if can_hold(other, mode)]
@@ -88,7 +94,7 @@ def encode(
         if compress_level is not None:
             options = {"compress_level": compress_level}
     elif format_ == "jpeg":
-        options = {"quality": quality}
+        options = {"quality": quality, "icc_profile": tile.info.get("icc_profile")}
     elif tiff_compression != "none":
         options = {"compression": {"deflate": "tiff_adobe_deflate", "lzw": "tiff_lzw"}[tiff_compression]}
         if tile.mode in _PREDICTABLE:

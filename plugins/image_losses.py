@@ -103,8 +103,13 @@ def _loss_of_jpeg2000(image: Image.Image, file: BinaryIO) -> str:
     depths = size[38 : 38 + 3 * int.from_bytes(size[36:38], "big") : 3]
     if any(depth & 0x80 for depth in depths):
         return "it holds signed values, which would come out unsigned"
-    if any(depth & 0x7F > 7 for depth in depths) and len(image.getbands()) > 1:
+    bits = max((depth & 0x7F) + 1 for depth in depths)
+    if bits > 8 and len(image.getbands()) > 1:
         return _SIXTEEN_BITS
+    kept = 8 if bits <= 8 else 16
+    others = {(depth & 0x7F) + 1 for depth in depths} - {kept}
+    if others:
+        return f"it holds {min(others)} bits a colour, and its values would be multiplied to fill {kept}"
     return ""
 
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ingest.errors import ConfigError, ItemError, SourceMissing, SourceUnreadable
 from ingest.items import FileItem, Tile
@@ -121,6 +121,15 @@ class TestPixels:
         assert tile.getpalette() == list(bytes(range(256)) * 3)
         assert tile.info["transparency"] == 5
 
+    @pytest.mark.parametrize("format_", ["png", "tiff", "jpeg"])
+    def test_keep_their_colour_profile(self, tmp_path: Path, format_: str) -> None:
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        picture("RGB", pixels("RGB")).save(tmp_path / "s.png", icc_profile=profile)
+        upload = one(processor(tmp_path, {"format": format_}), tmp_path / "s.png")
+
+        assert isinstance(upload.body, bytes)
+        assert Image.open(io.BytesIO(upload.body)).info["icc_profile"] == profile
+
     def test_are_near_as_jpeg(self, tmp_path: Path) -> None:
         data = np.broadcast_to(np.arange(64, dtype="u1"), (48, 64)).copy()
         picture("L", data).save(tmp_path / "s.png")
@@ -152,6 +161,19 @@ class TestDepth:
         with pytest.raises(ItemError, match=reason) as caught:
             one(processor(tmp_path, {"format": format_}), tmp_path / "s.tif")
         assert "tile_processor.params.format" in str(caught.value)
+
+    @pytest.mark.parametrize(("mode", "format_"), [("P", "tiff"), ("L", "jpeg"), ("RGB", "tiff")])
+    def test_transparent_colours_are_refused_where_they_would_be_lost(
+        self, tmp_path: Path, mode: str, format_: str
+    ) -> None:
+        transparent = (1, 2, 3) if mode == "RGB" else 5
+        picture(mode, pixels(mode)).save(tmp_path / "s.png", transparency=transparent)
+
+        with pytest.raises(
+            SourceUnreadable, match=f"colours are transparent, which {format_} cannot"
+        ) as caught:
+            one(processor(tmp_path, {"format": format_}), tmp_path / "s.png")
+        assert "'png'" in str(caught.value)
 
     def test_of_16_bits_a_colour_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "s.png").write_bytes(sixteen_bit_rgb_png(64, 48))

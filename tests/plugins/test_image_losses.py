@@ -89,13 +89,13 @@ def avif() -> bytes:
     return body.getvalue()
 
 
-def jpeg2000(depth: int) -> bytes:
-    """Three channels, of which the header says that they have so many bits, or, by the 128, signs."""
+def jpeg2000(depth: int, mode: str = "RGB") -> bytes:
+    """Channels of which the header says that they have so many bits and one more, or, by the 128, signs."""
     body = io.BytesIO()
-    Image.new("RGB", (WIDTH, HEIGHT)).save(body, "JPEG2000")
+    Image.new(mode, (WIDTH, HEIGHT)).save(body, "JPEG2000")
     content = bytearray(body.getvalue())
     size = content.index(b"\xff\x4f\xff\x51") + 4
-    for channel in range(3):
+    for channel in range(len(mode)):
         content[size + 38 + 3 * channel] = depth
     return bytes(content)
 
@@ -124,6 +124,10 @@ def jpeg2000(depth: int) -> bytes:
         pytest.param(jpeg2000(15), "16 bits a colour", id="JPEG 2000"),
         pytest.param(jpeg2000(7 | 128), "signed", id="JPEG 2000 with signs"),
         pytest.param(
+            jpeg2000(11, "L"), "12 bits .* multiplied to fill 16", id="12 bits of grey in JPEG 2000"
+        ),
+        pytest.param(jpeg2000(3), "4 bits .* multiplied to fill 8", id="4 bits a colour in JPEG 2000"),
+        pytest.param(
             TEN_BIT_AVIF, "10 or 12 bits a colour|cannot identify", id="AVIF, which some Pillows read"
         ),
     ],
@@ -143,6 +147,7 @@ def test_what_would_be_lost_fails_the_item(tmp_path: Path, content: bytes, lost:
         pytest.param(tiff(16), id="16 bits of grey"),
         pytest.param(ppm(b"P5", 65535, 1), id="16 bits of grey in a PGM"),
         pytest.param(jpeg2000(7), id="JPEG 2000"),
+        pytest.param(jpeg2000(15, "L"), id="16 bits of grey in JPEG 2000"),
         pytest.param(
             avif, id="AVIF", marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
         ),
