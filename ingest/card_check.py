@@ -14,7 +14,7 @@ from typing import Any
 from ingest import manifest
 from ingest.digests import hashed, pieces_of
 from ingest.errors import ObjectMissing
-from ingest.items import FileItem
+from ingest.items import FileItem, as_utf8
 from ingest.job import Job
 from ingest.manifest_parts import as_path, as_text, as_time
 from ingest.markers import object_key
@@ -26,7 +26,7 @@ READERS = 8
 ROWS_AT_ONCE = 1000
 PROBLEMS_HELD = 20
 NO_FILES = frozenset(("system", "symbolic link", "special file"))
-"""What may be left out and yet every file is copied."""
+"""What may be left out and yet every file is copied. What a link that leaves the card leads to is not."""
 
 
 @dataclass(slots=True)
@@ -73,9 +73,9 @@ def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCh
     """Look at a card, its backup copies and what the store has of it, when its job has ended. Reads only.
 
     The card is listed anew: a file that is new, or was written since it was listed, has no proven copy. Each backup
-    copy is read and hashed. The store must vouch for an object: by an ETag that is the MD5 of those same bytes; or,
-    where this job stored it, by the checksum that it confirmed then and the ETag that it still has; else it is read
-    back.
+    copy is read and hashed, and no copy may be the file on the card itself. The store must vouch for an object: by an
+    ETag that is the MD5 of those same bytes; or, where this job stored it, by the checksum that it confirmed then and
+    the ETag that it still has; else it is read back.
 
     Args:
         read_back: read every object back and hash it.
@@ -85,23 +85,36 @@ def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCh
         StoreError, SourceUnreadable: the destination, or the card, cannot be read.
     """
     found = CardCheck(has_backup=has_backup)
-    on_card = {as_text(item.path): item for item in _listing(job, found)}
+    on_card = {_identity(item): item for item in _listing(job, found)}
     found.files = len(on_card)
     found.size_bytes = sum(item.size_bytes or 0 for item in on_card.values())
     copied = set()
     rows = manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
     with ThreadPoolExecutor(READERS, "card") as readers:
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
-            copies = [_Copies(row, on_card[row["item"]], job) for row in chunk if row["item"] in on_card]
+            copies = [
+                _Copies(row, item, job)
+                for row in chunk
+                if (item := on_card.get(_identity_in(row))) is not None
+            ]
             listing = listed(job.bucket, {one.key for one in copies})
             prove = partial(_problem, job.bucket, listing, has_backup=has_backup, read_back=read_back)
             for one, problem in zip(copies, readers.map(prove, copies), strict=True):
-                copied.add(one.row["item"])
+                copied.add(_identity(one.item))
                 if problem:
                     found.note(one.row["item"], problem)
-    for item in sorted(on_card.keys() - copied):
-        found.note(item, "has no copy: it failed, or is new on the card")
+    for name, _ in sorted(on_card.keys() - copied):
+        found.note(name, "has no copy: it failed, or is new on the card")
     return found
+
+
+def _identity(item: FileItem) -> tuple[str, str]:
+    """What tells a file from all others in a manifest: a name that is not UTF-8 is written there as another may be."""
+    return as_text(item.path), as_utf8(item.path)
+
+
+def _identity_in(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["item"], dict(row["metadata"] or ()).get("source_path", row["item"])
 
 
 def _listing(job: Job, found: CardCheck) -> Iterator[FileItem]:
@@ -115,13 +128,24 @@ def _listing(job: Job, found: CardCheck) -> Iterator[FileItem]:
 
 
 class _Copies:
-    """A row of the manifest, the file as it lies on the card now, and the key of its object in the bucket."""
+    """A row of the manifest, the file as it lies on the card now and where, and the key of its object in the bucket."""
 
     def __init__(self, row: Mapping[str, Any], item: FileItem, job: Job) -> None:
         self.row = row
         self.item = item
+        self.source = Path(job.config.path_processor.params["root_dir"], item.path)
         self.facts = dict(row["metadata"] or ())
         self.key = object_key(row["key"], self.facts, job.config.destination.prefix)
+
+    @property
+    def backup(self) -> Path:
+        """Where the backup copy lies that the manifest names: with a name that is not UTF-8, or one that looks so."""
+        plain = self.facts.get("backup", "")
+        escaped = as_path(plain)
+        first, second = (
+            (plain, escaped) if self.facts.get("source_path") == self.row["item"] else (escaped, plain)
+        )
+        return Path(first) if Path(first).exists() else Path(second)
 
 
 def _problem(
@@ -133,16 +157,11 @@ def _problem(
         return "was written on the card since it was copied"
     md5 = None
     if has_backup:
-        if copies.facts.get("source_sha256") != row["sha256"] or row["stored_bytes"] != item.size_bytes:
-            return "what is stored is not what was on the card"
-        backup = _path_of(copies.facts.get("backup", ""))
-        problem, md5 = _problem_with_backup(backup, row["sha256"])
+        problem, md5 = _problem_with_backup(copies, store)
         if problem:
             return problem
-        if is_object(backup, store, copies.key):
-            return (
-                f"its backup copy {str(backup)!r} is the stored object itself: give --backup another folder"
-            )
+    if is_object(copies.source, store, copies.key):
+        return f"the object {copies.key!r} is the file on the card itself: give --to another folder"
     info = listing.get(copies.key)
     if info is not None and not read_back and _vouches(store, row, info, md5):
         return ""
@@ -168,21 +187,32 @@ def _problem_read_back(store: Store, row: Mapping[str, Any], key: str) -> str:
     return "" if found == (row["sha256"], row["stored_bytes"]) else f"the object {key!r} has other bytes"
 
 
-def _path_of(shown: str) -> Path:
-    """Where the backup copy lies that the manifest names so."""
-    return Path(shown) if Path(shown).exists() else Path(as_path(shown))
-
-
-def _problem_with_backup(path: Path, sha256: str) -> tuple[str, str]:
-    """What is wrong with a backup copy ("" where nothing is), and its MD5."""
-    found, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+def _problem_with_backup(copies: _Copies, store: Store) -> tuple[str, str]:
+    """What is wrong with the backup copy of a file ("" where nothing is), and its MD5."""
+    row, path = copies.row, copies.backup
+    if copies.facts.get("source_sha256") != row["sha256"] or row["stored_bytes"] != copies.item.size_bytes:
+        return "what is stored is not what was on the card", ""
+    shown = f"the backup copy {str(path)!r}"
     try:
-        for piece in pieces_of(path):
-            found.update(piece)
-            md5.update(piece)
+        sha256, md5 = _digests_of(path)
+        is_source = path.samefile(copies.source)
     except OSError as error:
-        return f"the backup copy {str(path)!r} cannot be read: {error.strerror}", ""
-    return (
-        "" if found.hexdigest() == sha256 else f"the backup copy {str(path)!r} has other bytes",
-        md5.hexdigest(),
-    )
+        return f"{shown} cannot be read: {error.strerror}", ""
+    if sha256 != row["sha256"]:
+        return f"{shown} has other bytes", md5
+    for is_one, what in (
+        (is_source, "file on the card"),
+        (is_object(path, store, copies.key), "stored object"),
+    ):
+        if is_one:
+            return f"{shown} is the {what} itself: give --backup another folder", md5
+    return "", md5
+
+
+def _digests_of(path: Path) -> tuple[str, str]:
+    """The SHA-256 and the MD5 of a file."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for piece in pieces_of(path):
+        sha256.update(piece)
+        md5.update(piece)
+    return sha256.hexdigest(), md5.hexdigest()

@@ -52,7 +52,8 @@ class Folder(PathProcessor[FolderParams]):
     Patterns are git's: case counts, one without a slash fits names at any depth, one that starts with a slash
     only below ``root_dir``, one that ends with a slash only folders. What is left out is counted by kind in
     ``left_out``, a folder as one: ``hidden``, ``system``, ``excluded``, ``not included``, ``symbolic link``,
-    ``special file`` (a pipe, socket or device, which is never opened) and ``link to a folder above it``.
+    ``symbolic link to what lies elsewhere``, ``special file`` (a pipe, socket or device, which is never opened) and
+    ``link to a folder above it``.
 
     Errors: a folder that cannot be listed stops the listing (SourceUnreadable). A file that vanishes is
     SourceMissing when its turn comes.

@@ -14,6 +14,7 @@ from ingest.items import FileItem
 from ingest.plugins.patterns import Choice
 from ingest.system_names import LOST_AND_FOUND, hidden_kind
 
+LINK_OUT = "symbolic link to what lies elsewhere"
 CLOSED_LOST_AND_FOUND = "lost+found that only root may look into"
 
 
@@ -148,6 +149,12 @@ class Walk:
                 raise _not_listed(entry.path, error) from error
             return FileItem(path)
 
+    def _kind_of_link(self, link: str) -> str:
+        """A link to what lies below the root, or to nothing, takes nothing away when it is left out."""
+        target = os.path.realpath(link)
+        leaves = target != self._real_root and not is_below(target, self._real_root)
+        return LINK_OUT if leaves and os.path.lexists(target) else "symbolic link"
+
     def _is_root(self, path: str) -> bool:
         return os.path.realpath(path) == self._real_root
 
@@ -156,7 +163,7 @@ class Walk:
         if isinstance(info, FileItem):
             return self._choice(path, False)
         if stat.S_ISLNK(info.st_mode):
-            return "symbolic link"
+            return self._kind_of_link(f"{self._root}/{path}")
         is_folder = stat.S_ISDIR(info.st_mode)
         if not is_folder and not stat.S_ISREG(info.st_mode):
             return "special file"

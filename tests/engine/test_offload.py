@@ -247,3 +247,53 @@ def test_a_backup_copy_that_is_the_object_itself_is_no_second_copy(
     assert (done.code, done.card["safe"]) == (3, False)
     assert len(done.card["reasons"]) == 3
     assert all("is the stored object itself" in reason for reason in done.card["reasons"])
+
+
+def test_what_a_link_leads_to_beside_the_card_is_not_copied_and_keeps_it(
+    tmp_path: Path, card: Path, redis_url: str, stored: Path, backup: Path
+) -> None:
+    both = tmp_path / "data"
+    (both / "wt-a1b2c3").mkdir(parents=True)
+    (both / "wt-a1b2c3" / "x.csv").write_text("x")
+    (both / DEVICE).symlink_to(card)
+
+    done = offload(both, "--to", stored, "--backup", backup, device=None)
+
+    assert (done.code, done.card["safe"], done.card["files"]) == (3, False, 1)
+    assert done.card["reasons"] == ["left out: 1 symbolic link to what lies elsewhere"]
+
+
+def test_a_copy_that_is_the_file_on_the_card_itself_is_none(
+    card: Path, redis_url: str, stored: Path, backup: Path
+) -> None:
+    done = offload(card, "--to", stored, "--backup", backup)
+    job = Job(done.job_id, Settings.load())
+    copy, stored_object = _day(backup) / "b.txt", _day(stored / "raw") / "DCIM" / "a.txt"
+    for path, source in ((copy, card / "b.txt"), (stored_object, card / "DCIM" / "a.txt")):
+        path.unlink()
+        path.hardlink_to(source)
+
+    found = check_card(job, has_backup=True)
+
+    problems = dict(reason.split(": ", 1) for reason in found.reasons)
+    assert problems.keys() == {"b.txt", "DCIM/a.txt"}
+    assert all("is the file on the card itself" in problem for problem in problems.values())
+
+
+def test_a_name_that_another_is_written_as_does_not_stand_for_it(
+    tmp_path: Path, redis_url: str, stored: Path, backup: Path
+) -> None:
+    card = tmp_path / "card"
+    card.mkdir()
+    for name in (b"caf\xe9", rb"caf\udce9"):
+        path = card / os.fsdecode(name)
+        path.write_bytes(name[:4])
+        os.utime(path, (MS // 1000, MS // 1000))
+    done = offload(card, "--to", stored, "--backup", backup)
+    assert (done.code, done.card["safe"], done.card["files"]) == (0, True, 2)
+    (_day(backup) / os.fsdecode(b"caf\xe9")).write_bytes(b"CAFE")
+
+    again = offload(card, "--to", stored, "--backup", backup)
+
+    assert (again.code, again.card["safe"], again.card["files"]) == (3, False, 2)
+    assert len(again.card["reasons"]) == 1

@@ -225,10 +225,21 @@ class TestLinks:
         put(root, "a", "f/b")
         (root / "link").symlink_to("a")
         (root / "folder link").symlink_to("f")
+        (root / "dangling").symlink_to(root.parent / "nothing")
         processor = folder(root)
 
         assert listed(processor) == ["a", "f/b"]
-        assert processor.left_out == {"symbolic link": 2}
+        assert processor.left_out == {"symbolic link": 3}
+
+    def test_to_what_lies_elsewhere_are_counted_apart(self, root: Path) -> None:
+        put(root.parent, "other/key")
+        put(root, "a")
+        (root / "out").symlink_to("../other")
+        (root / "out.txt").symlink_to(root.parent / "other/key")
+        processor = folder(root)
+
+        assert listed(processor) == ["a"]
+        assert processor.left_out == {"symbolic link to what lies elsewhere": 2}
 
     def test_are_followed_when_asked_for(self, root: Path) -> None:
         put(root, "a", "f/b")
