@@ -18,6 +18,10 @@ LOOKS_PER_S = 50
 """How many nodes, of all together, look at the others each second, once there are more of them."""
 STOP_WITHIN_S = 30.0
 """Seconds within which a node that was asked to stop has stopped, or is killed."""
+MIN_STEPS = 10
+"""Steps that a rate is taken over at least, however far they lie apart."""
+STILL_AFTER_GAPS = 5
+"""After as many of its usual gaps without a step a total stands still."""
 EVENTS_EVERY_S = 0.025
 """How often a node sends what it has gathered to tell of its batches to whoever watches."""
 
@@ -29,7 +33,7 @@ class NodeInfo:
     Attributes:
         node: its name, ``host-pid-xxxx``.
         processes: how many it runs.
-        items_per_s, bytes_per_s: its rate over the last ten seconds or so.
+        items_per_s, bytes_per_s: its rate, see :class:`Rate`.
         in_hand: what each process does now.
         stopping: it was asked to stop, and finishes what it has in hand.
         trouble: why its processes cannot begin, or "".
@@ -57,7 +61,7 @@ class NodeInfo:
             "node": self.node,
             "host": self.host,
             "processes": self.processes,
-            "items_per_s": round(self.items_per_s, 1),
+            "items_per_s": round(self.items_per_s, 3),
             "bytes_per_s": round(self.bytes_per_s),
             "in_hand": list(self.in_hand),
             "stopping": self.stopping,
@@ -102,23 +106,46 @@ class _Sample:
 
 @dataclass(slots=True)
 class Rate:
-    """Items and bytes a second over a sliding window of ten seconds, from growing totals."""
+    """Items and bytes a second, from growing totals: over ten seconds, or over the last steps of what grows seldom.
+
+    An item counts when it is stored, and in a job when its batch is. Between two such steps nothing seems to move, and
+    at one very much; from step to step the rate is right, whenever one looks.
+    """
 
     window_s: float = 10.0
-    _samples: list[_Sample] = field(default_factory=list)
+    _steps: list[_Sample] = field(default_factory=list)
+    _begins_with_step: bool = False
 
     def update(self, at_s: float, items: int, size_bytes: int) -> tuple[float, float]:
-        """Add the totals at a moment of a steady clock; the rates (items/s, bytes/s) up to it."""
-        self._samples.append(_Sample(at_s, items, size_bytes))
-        while len(self._samples) > 2 and self._samples[1].at_s < at_s - self.window_s:
-            self._samples.pop(0)
-        first = self._samples[0]
-        elapsed_s = at_s - first.at_s
-        if elapsed_s <= 0:
+        """Add the totals at a moment of a clock; the rates (items/s, bytes/s) up to it, 0 where it stands still."""
+        self._add(_Sample(at_s, items, size_bytes))
+        first, last = self._steps[0], self._steps[-1]
+        elapsed_s = max(last.at_s, at_s - self._gap_s()) - first.at_s
+        if elapsed_s <= 0 or self._stands_still(at_s):
             return 0.0, 0.0
-        return max(0.0, (items - first.items) / elapsed_s), max(
-            0.0, (size_bytes - first.size_bytes) / elapsed_s
-        )
+        return (last.items - first.items) / elapsed_s, (last.size_bytes - first.size_bytes) / elapsed_s
+
+    def _add(self, now: _Sample) -> None:
+        if not self._steps:
+            self._steps, self._begins_with_step = [now], not (now.items or now.size_bytes)
+            return
+        last = self._steps[-1]
+        if (now.items, now.size_bytes) == (last.items, last.size_bytes):
+            return
+        shrank = now.items < last.items or now.size_bytes < last.size_bytes
+        if shrank or not self._begins_with_step or self._stands_still(now.at_s):
+            self._steps, self._begins_with_step = [], True
+        self._steps.append(now)
+        while len(self._steps) > MIN_STEPS and self._steps[1].at_s < now.at_s - self.window_s:
+            self._steps.pop(0)
+
+    def _gap_s(self) -> float:
+        """From one step to the next, on average."""
+        return (self._steps[-1].at_s - self._steps[0].at_s) / max(1, len(self._steps) - 1)
+
+    def _stands_still(self, at_s: float) -> bool:
+        quiet_s = at_s - self._steps[-1].at_s
+        return len(self._steps) > 1 and quiet_s > max(self.window_s, STILL_AFTER_GAPS * self._gap_s())
 
 
 class Presence:

@@ -34,9 +34,10 @@ class ProgressMeter:
         moved_bytes = counts.bytes_done + counts.bytes_failed
         items_per_s, bytes_per_s = self._rate.update(time.monotonic(), finished, moved_bytes)
         left_s = None
-        if status.total_is_final and counts.bytes_listed and bytes_per_s > 0:
+        can_tell = status.total_is_final and not status.pause
+        if can_tell and counts.bytes_listed and bytes_per_s > 0:
             left_s = max(0, counts.bytes_listed - moved_bytes) / bytes_per_s
-        elif status.total_is_final and items_per_s > 0:
+        elif can_tell and items_per_s > 0:
             left_s = (status.items_total - finished) / items_per_s
         total = counts.bytes_listed or status.items_total
         part = moved_bytes if counts.bytes_listed else finished

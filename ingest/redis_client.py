@@ -44,6 +44,11 @@ def _takes_no_writes(error: redis.exceptions.ResponseError) -> bool:
     return isinstance(error, kinds) or any(word in str(error) for word in words)
 
 
+def _reason(error: Exception) -> str:
+    """Why there is no connection, without the address, which redis-py repeats."""
+    return re.sub(r"^Error -?\d+ connecting to .*?\. ", "", str(error)).rstrip(".")
+
+
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
     """Within it, what redis-py raises becomes one of our :class:`~ingest.errors.RedisError`."""
@@ -60,7 +65,8 @@ def redis_errors(url: str) -> Iterator[None]:
         ) from error
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise RedisUnreachable(
-            f"Redis at {shown} cannot be reached: {error}", hint="is it running? `ingest doctor` looks"
+            f"Redis at {shown} cannot be reached: {_reason(error)}",
+            hint="is it running? `ingest doctor` looks",
         ) from error
     except redis.exceptions.ResponseError as error:
         if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):

@@ -172,6 +172,33 @@ class TestRate:
             items_per_s, bytes_per_s = rate.update(at_s, 50, 500)
         assert (items_per_s, bytes_per_s) == (0, 0)
 
+    def test_is_steady_where_totals_grow_seldom(self) -> None:
+        rate = Rate(window_s=10)
+        batch_s, batch_bytes = 26, 256 << 20
+        seen = [
+            rate.update(at_s / 2, at_s // 2 // batch_s * 512, at_s // 2 // batch_s * batch_bytes)
+            for at_s in range(2 * 300)
+        ]
+
+        for items_per_s, bytes_per_s in seen[2 * batch_s :]:
+            assert items_per_s == pytest.approx(512 / batch_s)
+            assert bytes_per_s == pytest.approx(batch_bytes / batch_s)
+
+    def test_is_not_of_a_step_that_was_half_done_when_watching_began(self) -> None:
+        rate = Rate()
+        rate.update(0, 5120, 5 << 30)
+
+        assert rate.update(1, 5632, 6 << 30) == (0, 0)
+        assert rate.update(27, 6144, 7 << 30)[0] == pytest.approx(512 / 26)
+
+    def test_forgets_how_long_it_stood_still(self) -> None:
+        rate = Rate(window_s=10)
+        for at_s in range(20):
+            rate.update(at_s, at_s, at_s)
+
+        assert rate.update(3600, 20, 20) == (0, 0)
+        assert rate.update(3601, 21, 21) == pytest.approx((1, 1))
+
     def test_is_never_negative(self) -> None:
         rate = Rate()
         rate.update(0, 100, 100)

@@ -105,4 +105,5 @@ def test_what_is_wrong_otherwise(redis_url: str) -> None:
     assert isinstance(refused, RedisRefused)
     gone = raised(f"redis://:hushhush@127.0.0.1:{free_port()}", lambda client: client.ping())
     assert isinstance(gone, RedisUnreachable)
+    assert gone.what.endswith("cannot be reached: Connection refused")
     assert "hushhush" not in f"{refused} {gone}"

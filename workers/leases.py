@@ -121,7 +121,7 @@ class KeepPresence(bootsteps.StartStopStep):
         try:
             done = self.presence.totals(self.node, self.processes())
             items_per_s, bytes_per_s = self._rate.update(time.monotonic(), *done)
-            rates = {"items_per_s": round(items_per_s, 2), "bytes_per_s": round(bytes_per_s)}
+            rates = {"items_per_s": round(items_per_s, 4), "bytes_per_s": round(bytes_per_s)}
             self.presence.announce(self.node, {**self.facts, **rates})
         except RedisError as error:
             log.warning("this node could not say that it is there: %s", error.what)

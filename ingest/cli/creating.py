@@ -92,8 +92,8 @@ def make_job(
             }
         )
     else:
-        where = "from another machine" if settings.redis_url else "with another node on this machine"
-        click.echo(f"job {job.job_id} created; to help {where}: ingest join -j {job.job_id}")
+        where = "from other machines" if settings.redis_url else "more nodes on this machine"
+        click.echo(f"job {job.job_id} created; {where}: ingest join -j {job.job_id}")
     return job
 
 

@@ -49,11 +49,8 @@ def show_jobs(settings: Settings, *, as_json: bool) -> int:
                 status.name,
                 status.state,
                 created,
-                status.items_total,
-                counts.done,
-                counts.skipped,
-                counts.failed,
-                len(status.nodes),
+                *(f"{n:,}" for n in (status.items_total, counts.done, counts.skipped, counts.failed)),
+                status.node_count,
             )
         )
     if rows:

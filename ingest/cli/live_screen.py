@@ -6,13 +6,15 @@ from types import TracebackType
 from typing import Self
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ingest.cli.output import human_bytes, printable
+from ingest.cli.output import human_bytes, human_rate, printable
 from ingest.cli.screens import NODES_SHOWN, Screen, amounts, end_lines, pace
 from ingest.status import Status
 
@@ -64,15 +66,33 @@ class LiveScreen(Screen):
             click.echo(printable(line))
 
 
+class _Tail:
+    """One line of which the end is shown where there is no room for all: paths differ there."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, max(1, cell_len(self._text)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = self._text
+        if cell_len(shown) > options.max_width:
+            while shown and cell_len(shown) >= options.max_width:
+                shown = shown[1:]
+            shown = f"…{shown}"
+        yield Text(shown, no_wrap=True)
+
+
 def _nodes(status: Status) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for node in status.nodes[:NODES_SHOWN]:
-        doing = printable(node.notice or next(iter(node.in_hand), "-"))
+        notice, in_hand = printable(node.notice), printable(next(iter(node.in_hand), "-"))
         table.add_row(
             Text(f"  {printable(node.node)}", style="dim"),
-            f"{node.items_per_s:,.0f} items/s",
+            human_rate(node.items_per_s),
             f"{human_bytes(node.bytes_per_s)}/s",
-            Text(doing, overflow="ellipsis", no_wrap=True),
+            Text(notice, overflow="ellipsis", no_wrap=True) if notice else _Tail(in_hand),
         )
     if status.node_count > NODES_SHOWN:
         table.add_row(f"  and {status.node_count - NODES_SHOWN} more nodes")

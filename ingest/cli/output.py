@@ -111,6 +111,15 @@ def human_duration(duration_s: float) -> str:
     return f"{count} {big.name} {rest} {small.name}" if rest else f"{count} {big.name}"
 
 
+def human_rate(items_per_s: float) -> str:
+    """A rate of items for people: ``1,200 items/s``, ``1.4 items/s``, ``6.0 items/min``, ``0.5 items/h``."""
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        rate = items_per_s * seconds
+        if rate >= 0.95 or unit == "h":
+            break
+    return f"{rate:,.{int(0 < rate < 9.95)}f} items/{unit if items_per_s else 's'}"
+
+
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """``1 file``, ``1,200 files``; ``nouns`` where an s does not do, as in ``batches``."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

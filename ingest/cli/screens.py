@@ -10,7 +10,7 @@ from typing import Self
 
 import click
 
-from ingest.cli.output import emit_json, human_bytes, human_duration, note, plural, printable
+from ingest.cli.output import emit_json, human_bytes, human_duration, human_rate, note, plural, printable
 from ingest.ledger import State
 from ingest.presence import NodeInfo
 from ingest.progress import Progress, ProgressMeter
@@ -109,7 +109,7 @@ class PlainScreen(Screen):
 def node_line(node: NodeInfo) -> str:
     """One line: a node, its rate, and what it has in hand."""
     doing = node.notice or next(iter(node.in_hand), "nothing in hand")
-    return f"{node.node}: {node.items_per_s:,.0f} items/s, {human_bytes(node.bytes_per_s)}/s, {doing}"
+    return f"{node.node}: {human_rate(node.items_per_s)}, {human_bytes(node.bytes_per_s)}/s, {doing}"
 
 
 def amounts(progress: Progress) -> str:
@@ -133,7 +133,7 @@ def pace(progress: Progress) -> str:
     """Rate, time left, nodes."""
     parts = []
     if progress.items_per_s:
-        parts.append(f"{progress.items_per_s:,.0f} items/s, {human_bytes(progress.bytes_per_s)}/s")
+        parts.append(f"{human_rate(progress.items_per_s)}, {human_bytes(progress.bytes_per_s)}/s")
     if progress.left_s is not None and progress.status.state is State.UPLOADING:
         parts.append(f"{human_duration(progress.left_s)} left")
     parts.append(plural(progress.status.node_count, "node"))
@@ -160,9 +160,8 @@ def end_lines(status: Status) -> list[str]:
     if status.state in (State.COMPLETE, State.FAILED):
         lines.append(f"  manifest: {status.destination}/.ingest/{status.job_id}/")
     if status.state is State.FAILED:
-        lines.append(
-            f"  to see why: ingest failures -j {status.job_id}; to try them again: ingest retry -j {status.job_id}"
-        )
+        lines.append(f"  to see why: ingest failures -j {status.job_id}")
+        lines.append(f"  to try them again: ingest retry -j {status.job_id}")
     if status.state is State.UPLOADED:
         lines.append(f"  all is uploaded; to end the job: ingest complete -j {status.job_id}")
     return lines

@@ -10,8 +10,11 @@ from ingest.cli.job_arg import open_job, open_redis
 from ingest.cli.list_jobs import show_jobs
 from ingest.cli.options import json_option, load_settings
 from ingest.cli.output import emit_json, human_bytes, printable, table
-from ingest.cli.screens import JsonScreen, end_lines, make_screen, progress_line
+from ingest.cli.patience import Patience
+from ingest.cli.screens import end_lines, make_screen, progress_line
+from ingest.errors import RedisError
 from ingest.job import Job
+from ingest.ledger import State
 from ingest.progress import Progress
 from ingest.status import Status
 
@@ -20,10 +23,14 @@ WATCH_EVERY_S = 0.5
 
 @click.command("status")
 @click.option("-j", "--job", "job_id", metavar="ID", help="The job's ID. Without it: all jobs.")
-@click.option("--watch", is_flag=True, help="Go on showing it until the job ends.")
+@click.option(
+    "--watch", is_flag=True, help="Go on showing it until the job ends, or waits for `ingest complete`."
+)
 @json_option
 def command(job_id: str | None, watch: bool, as_json: bool) -> int:
     """Show the state of a job, how far it is, and who works on it.
+
+    The exit code says nothing of the job: that of `ingest join` does, also of one that has ended.
 
     \b
     Example:
@@ -48,21 +55,30 @@ def command(job_id: str | None, watch: bool, as_json: bool) -> int:
 
 
 def _watch(job: Job, as_json: bool) -> int:
-    screen = JsonScreen() if as_json else make_screen(as_json=False)
+    screen, patience = make_screen(as_json), Patience(job.settings.redis_patience_s)
     with screen:
         while True:
-            status = job.status()
-            screen.show(status)
-            if status.state.ended:
-                break
+            try:
+                status = job.status()
+                patience.rest()
+                screen.show(status)
+                if _is_over(status):
+                    break
+            except RedisError as error:
+                patience.bear(error, screen)
             time.sleep(WATCH_EVERY_S)
     screen.end(status)
     return 0
 
 
+def _is_over(status: Status) -> bool:
+    """Whether nothing more happens by itself."""
+    return status.state.ended or status.state is State.UPLOADED
+
+
 def _show(status: Status) -> None:
     click.echo(printable(f"{status.name} ({status.job_id}) -> {status.destination}"))
-    if status.state.ended:
+    if _is_over(status):
         for line in end_lines(status):
             click.echo(printable(line))
     else:
@@ -76,7 +92,7 @@ def _show(status: Status) -> None:
             (
                 n.node,
                 n.processes,
-                f"{n.items_per_s:,.1f}",
+                f"{n.items_per_s:,.2f}",
                 f"{human_bytes(n.bytes_per_s)}/s",
                 n.notice or ", ".join(n.in_hand),
             )

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from ingest.cli.node_process import NodeProcess
+from ingest.cli.patience import Patience
 from ingest.cli.screens import Screen
 from ingest.clock import clock_trouble
 from ingest.coordinator import Coordinator
@@ -97,12 +98,12 @@ def _watch(
     job: Job, node: NodeProcess, coordinator: Coordinator, screen: Screen, asked: Asked
 ) -> Status | None:
     """Show the job until it has ended (its last status), or someone asks to stop (None)."""
-    lost_s: float | None = None
+    patience = Patience(job.settings.redis_patience_s)
     sample = NodeSample(job.presence)
     while not asked.times:
         try:
             status = job.status(sample)
-            lost_s = None
+            patience.rest()
             if coordinator.redis_trouble:  # it answers, so the job can be shown, but takes no writes
                 status = replace(status, trouble=f"waiting for Redis: {coordinator.redis_trouble}")
             screen.show(status)
@@ -112,11 +113,7 @@ def _watch(
             if status.counts.committed >= status.counts.batches:
                 coordinator.raise_trouble()
         except RedisError as error:
-            lost_s = lost_s or time.monotonic()
-            waited_s = time.monotonic() - lost_s
-            if waited_s > job.settings.redis_patience_s:
-                raise
-            screen.trouble(f"{error.what}; waiting, {waited_s:.0f} s so far")
+            patience.bear(error, screen)
         asked.wait(max(LOOK_EVERY_S, sample.count / STATUSES_PER_S))
     return None
 

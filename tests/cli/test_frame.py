@@ -54,6 +54,15 @@ def test_help_comes_at_once() -> None:
     assert min(seconds() for _ in range(5)) < 0.3
 
 
+def test_it_is_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ingest", "stauts"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert "did you mean 'status'" in done.stderr
+
+
 def test_help_names_every_command_and_exit_code(run: Run) -> None:
     text = run("--help").stdout
 

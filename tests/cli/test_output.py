@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ingest.cli.output import emit_json, human_bytes, human_duration, plural, printable, table
+from ingest.cli.output import emit_json, human_bytes, human_duration, human_rate, plural, printable, table
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,21 @@ def test_human_bytes(size_bytes: int, text: str) -> None:
 )
 def test_human_duration(duration_s: float, text: str) -> None:
     assert human_duration(duration_s) == text
+
+
+@pytest.mark.parametrize(
+    ("items_per_s", "text"),
+    [
+        (0, "0 items/s"),
+        (12_345.6, "12,346 items/s"),
+        (1, "1.0 items/s"),
+        (0.1, "6.0 items/min"),
+        (0.5, "30 items/min"),
+        (1 / 7200, "0.5 items/h"),
+    ],
+)
+def test_human_rate(items_per_s: float, text: str) -> None:
+    assert human_rate(items_per_s) == text
 
 
 def test_plural() -> None:
