@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -314,6 +315,29 @@ MaxStartups 100
         self._process.kill()
         self._process.wait()
         self._process = None
+
+    @contextmanager
+    def frozen_in(self, after_s: float) -> Iterator[None]:
+        """From then on, and until the end of this, its network acknowledges what comes, and nothing answers."""
+
+        def freeze() -> None:
+            for process in self._processes():
+                process.suspend()
+
+        timer = threading.Timer(after_s, freeze)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            for process in self._processes():
+                process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        assert self._process is not None
+        own = psutil.Process(self._process.pid)
+        return [own, *own.children(recursive=True)]
 
     def login(self) -> Login:
         """How to log in."""

@@ -44,6 +44,10 @@ def command(tag: str, yes: bool) -> int:
         return 0
     note(f"known so far: {known[0].fingerprint if known else 'none'}")
     note(f"{name} shows {key.get_name()} {key.fingerprint}")
+    if (other := known_hosts.name_of(key)) is not None:
+        note(
+            f"this is the key of {other}: if {name} is no copy of its card, {other} has the address of {name} now"
+        )
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError("nobody is there to ask", hint="add --yes to go on without asking")

@@ -6,9 +6,10 @@ import logging
 import os
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,49 +119,86 @@ class Connection:
             channel.settimeout(POLL_S)
             return channel
 
-    def run(self, command: bytes) -> Output:
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Within it, a channel is asked for something. A device that does not answer is let go of."""
+        timer = threading.Timer(SILENT_FOR_S, self.close)  # paramiko itself waits for ever
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def run(self, command: bytes, *, within_s: float | None = None) -> Output:
         """Run a command in the device's shell. Quote what is in it: see :func:`quoted`.
 
+        Args:
+            within_s: it may be silent for so long; default: :data:`SILENT_FOR_S`. ``math.inf``: for as long as the
+                device answers at all.
+
         Raises:
-            SourceAway: the device is out of reach.
+            SourceAway: the device is out of reach, or the command does not end.
             Stopped: raised by ``check``.
         """
         with reaching(self.name), self.channel() as channel:
-            channel.exec_command(command)
-            stdout = self._all_of(channel, channel.recv)
-            stderr = self._all_of(channel, channel.recv_stderr)
+            with self.asking():
+                channel.exec_command(command)
+            stdout = self._all_of(channel.recv, within_s)
+            stderr = self._all_of(channel.recv_stderr, within_s)
+            self.patiently(lambda: _ended(channel), within_s)
             return Output(channel.recv_exit_status(), stdout, stderr)
 
-    def _all_of(self, channel: paramiko.Channel, receive: Callable[[int], bytes]) -> bytes:
+    def _all_of(self, receive: Callable[[int], bytes], within_s: float | None) -> bytes:
         pieces = []
-        while piece := self.patiently(lambda: receive(MOST_OUTPUT_BYTES), forever=True):
+        while piece := self.patiently(lambda: receive(MOST_OUTPUT_BYTES), within_s):
             pieces.append(piece)
             if sum(map(len, pieces)) > MOST_OUTPUT_BYTES:
                 raise away(self.name, "a command says far more than it should")
         return b"".join(pieces)
 
-    def patiently(self, receive: Callable[[], bytes], *, forever: bool = False) -> bytes:
+    def patiently(self, receive: Callable[[], bytes], within_s: float | None = None) -> bytes:
         """What a channel receives next, looking at ``check`` meanwhile.
 
         Args:
-            forever: the device may think for long (it hashes); as long as the connection lives, that is no silence.
+            within_s: as in :meth:`run`.
 
         Raises:
             SourceAway: the device is silent, or the connection is closed.
         """
-        silent_since_s = time.monotonic()
+        silent_since_s = looked_s = time.monotonic()
+        most_s = SILENT_FOR_S if within_s is None else within_s
         while True:
             try:
                 return receive()
             except TimeoutError:
                 self.check()
                 _ = self.transport
-                if not forever and time.monotonic() - silent_since_s > SILENT_FOR_S:
-                    raise away(self.name, f"it has said nothing for {SILENT_FOR_S:.0f} s") from None
+                now_s = time.monotonic()
+                if now_s - silent_since_s > most_s:
+                    raise away(self.name, f"it has said nothing for {most_s:.0f} s") from None
+                if now_s - looked_s > SILENT_FOR_S:
+                    self._ensure_answers()
+                    looked_s = now_s
+
+    def _ensure_answers(self) -> None:
+        """Look whether a device that is silent still serves its connections; its network does so when all else hangs.
+
+        Raises:
+            SourceAway: it does not.
+        """
+        with reaching(self.name), suppress(paramiko.ChannelException):  # it refuses more, and so it answers
+            self.transport.open_session(timeout=CONNECT_WITHIN_S).close()
 
     def close(self) -> None:
         """Let go of it. May be repeated."""
         self._client.close()
+
+
+def _ended(channel: paramiko.Channel) -> bytes:
+    if not channel.status_event.wait(POLL_S):
+        raise TimeoutError
+    return b""
 
 
 def quoted(*words: str | bytes) -> bytes:
@@ -175,32 +213,40 @@ def connect(
     known_hosts: KnownHosts,
     check: Callable[[], None] = NOTHING_TO_CHECK,
 ) -> Connection:
-    """Connect to the first address that answers.
+    """Connect to the first address at which the device answers.
 
     The device's host key must be the one that it showed before; a first one is recorded when the device has told its
-    name. Where no name is given, whatever it says is taken; a key that is known names it where it lets nobody in.
+    name. Where another device has its address by now, the next address is tried. Where no name is given, whatever it
+    says is taken; a key that is known names it where it lets nobody in.
 
     Raises:
         SourceAway: none of the addresses answers.
         SourceRefused: the key is another than before, the login is refused, or another device answers.
     """
-    guard = _Guard(name, known_hosts)
-    try:
-        return _connected(name, addresses, login, guard, known_hosts, check)
-    except SourceRefused as error:
-        error.name = guard.expected
-        raise
+    troubles: list[SourceAway] = []
+    for address in addresses:
+        guard = _Guard(name, known_hosts)
+        try:
+            return _connected(name, address, login, guard, known_hosts, check)
+        except SourceRefused as error:
+            error.name = guard.expected
+            if isinstance(error.__cause__, paramiko.AuthenticationException):
+                raise
+            troubles.append(error)
+        except SourceAway as error:
+            troubles.append(error)
+    raise next((error for error in troubles if isinstance(error, SourceRefused)), troubles[0])
 
 
 def _connected(
     name: str | None,
-    addresses: Sequence[Address],
+    address: Address,
     login: Login,
     guard: _Guard,
     known_hosts: KnownHosts,
     check: Callable[[], None],
 ) -> Connection:
-    shown = name or str(addresses[0])
+    shown = name or str(address)
     with reaching(shown):
         client = paramiko.SSHClient()
         client.set_log_channel(WIRE_LOG)
@@ -213,7 +259,7 @@ def _connected(
                 password=login.password,
                 key_filename=str(login.key_file) if login.key_file else None,
                 look_for_keys=login.key_file is None,
-                sock=_socket(addresses),
+                sock=_socket([address]),
                 timeout=CONNECT_WITHIN_S,
                 banner_timeout=CONNECT_WITHIN_S,
                 auth_timeout=CONNECT_WITHIN_S,
@@ -223,18 +269,26 @@ def _connected(
             connection.transport.set_keepalive(ALIVE_EVERY_S)
             guard.expected = connection.name = _checked_name(connection, name)
             known_hosts.record(connection.name, connection.host_key)
-        except paramiko.AuthenticationException:
-            client.close()
-            raise
         except paramiko.SSHException as error:
-            transport = client.get_transport()
-            lacks_login = transport is not None and transport.is_active() and not transport.is_authenticated()
+            meant = _meant(error, client.get_transport())
             client.close()
-            raise (paramiko.AuthenticationException(str(error)) if lacks_login else error) from error
+            raise meant from error
         except BaseException:
             client.close()
             raise
     return connection
+
+
+def _meant(error: paramiko.SSHException, transport: paramiko.Transport | None) -> paramiko.SSHException:
+    """The same error, as one of the login where it is one, and as none where the device was only too slow."""
+    is_refused = isinstance(error, paramiko.AuthenticationException)
+    if transport is None or not transport.is_active():
+        return error
+    if not transport.initial_kex_done or (is_refused and "timeout" in str(error)):
+        return paramiko.SSHException(f"it is not ready for a login after {CONNECT_WITHIN_S:.0f} s")
+    return (
+        error if is_refused or transport.is_authenticated() else paramiko.AuthenticationException(str(error))
+    )
 
 
 def shown_key(name: str, addresses: Sequence[Address]) -> paramiko.PKey:

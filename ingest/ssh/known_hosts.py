@@ -17,6 +17,15 @@ from ingest.errors import SourceRefused
 FILE_NAME = "known_hosts"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
+_NEW = (
+    "if the tag was set up anew, accept its new key with `ingest tags trust {name}`; if not, something else answers in "
+    "its place"
+)
+_OTHERS = (
+    "as a rule {other} has its address now: `ingest tags list` shows where {name} is, so give {name}=ADDRESS; only if "
+    "the tag was set up anew as a copy of {other}, accept the key with `ingest tags trust {name}`"
+)
+
 
 class KnownHosts:
     """The keys in a file. Several processes may use it at once.
@@ -43,11 +52,11 @@ class KnownHosts:
         """
         known = self.keys(name)
         if known and key not in known:
+            other = self.name_of(key)
             raise SourceRefused(
                 f"the host key of {name} has changed: it was {known[0].fingerprint}, "
-                f"what answers now has {key.fingerprint}",
-                hint=f"if the tag was set up anew, accept its new key with `ingest tags trust {name}`; "
-                "if not, something else answers in its place",
+                f"what answers now has {key.fingerprint}{f', as {other} has' if other else ''}",
+                hint=_OTHERS.format(name=name, other=other) if other else _NEW.format(name=name),
             )
 
     def record(self, name: str, key: paramiko.PKey) -> None:

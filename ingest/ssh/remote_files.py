@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import stat
@@ -17,6 +18,10 @@ from ingest.ssh.connection import Connection, quoted
 from ingest.ssh.sftp import Entry, Sftp, Sink
 
 LEFT_OUT = "lost+found"
+MOST_SIZE_BYTES = 2**63 - 1
+"""A file that is said to be larger has no size: no file system has such files, and no database such numbers."""
+
+DEEPEST = 200
 _SHA256 = re.compile(rb"\\?([0-9a-f]{64})\s")
 T = TypeVar("T")
 _Segments = list[bytes]
@@ -59,6 +64,8 @@ class RemoteFiles:
         )
 
     def _below(self, prefix: str, after: _Segments | None, left_out: Counter[str]) -> Iterator[FileItem]:
+        if prefix.count("/") > DEEPEST:
+            raise SourceUnreadable(f"{prefix[:60]!r}… on the device leads more than {DEEPEST} folders deep")
         folder = self._path(prefix.rstrip("/"))
         entries = self._do(lambda sftp: sftp.listdir(folder))
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -92,26 +99,31 @@ class RemoteFiles:
         """A file as it is now.
 
         Raises:
-            SourceMissing, SourceUnreadable: it is not there, or is no regular file.
+            SourceMissing, SourceUnreadable: it is not there, is no regular file, or has no size.
         """
         entry = self._do(lambda sftp: sftp.lstat(self._path(path)))
         if not stat.S_ISREG(entry.mode):
             raise SourceUnreadable(f"{path!r} is no regular file any more")
-        return _item(path, entry)
+        item = _item(path, entry)
+        if item.size_bytes is None:
+            raise SourceUnreadable(
+                f"{path!r} has no size that a file may have: the device says {entry.size_bytes} bytes",
+                hint="is its disk damaged?",
+            )
+        return item
 
     def read(self, path: str, sink: Sink, *, size_bytes: int, offset: int = 0) -> None:
         """Give a file of ``size_bytes``, from an offset on, to ``sink``, in order and in pieces.
 
         Raises:
-            SourceChanged: it is shorter.
+            SourceChanged: it is shorter, or longer: then the sink has got one byte of what is more.
             SourceMissing, SourceUnreadable: it cannot be read.
         """
-        if size_bytes == offset:
-            return
-        given_bytes = self._do(lambda sftp: sftp.read(self._path(path), offset, size_bytes, sink))
+        given_bytes = self._do(lambda sftp: sftp.read(self._path(path), offset, size_bytes + 1, sink))
         if offset + given_bytes != size_bytes:
+            now = "more" if offset + given_bytes > size_bytes else f"{offset + given_bytes}"
             raise SourceChanged(
-                f"{path!r} had {size_bytes} bytes when it was listed and has {offset + given_bytes} now",
+                f"{path!r} had {size_bytes} bytes when it was listed and has {now} now",
                 hint="retry when nothing writes to it any more",
             )
 
@@ -133,7 +145,7 @@ class RemoteFiles:
 
     def sha256_there(self, path: str) -> str | None:
         """As the device's ``sha256sum`` has it; None where that fails. May be called from any thread."""
-        output = self._connect().run(b"sha256sum < " + quoted(self._path(path)))
+        output = self._connect().run(b"sha256sum < " + quoted(self._path(path)), within_s=math.inf)
         found = _SHA256.match(output.stdout)
         return found[1].decode() if found is not None and output.status == 0 else None
 
@@ -177,7 +189,10 @@ class RemoteFiles:
 
 def _item(path: str, entry: Entry) -> FileItem:
     mtime_ns = None if entry.mtime_s is None else entry.mtime_s * 1_000_000_000
-    return FileItem(path, entry.size_bytes, mtime_ns)
+    size_bytes = (
+        entry.size_bytes if entry.size_bytes is not None and entry.size_bytes <= MOST_SIZE_BYTES else None
+    )
+    return FileItem(path, size_bytes, mtime_ns)
 
 
 def _kind_left_out(path: str, entry: Entry) -> str | None:

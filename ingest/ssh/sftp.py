@@ -22,6 +22,8 @@ READ_BYTES = 255 << 10
 
 IN_FLIGHT_BYTES = 8 << 20
 MOST_MESSAGE_BYTES = 16 << 20
+MOST_ENTRIES = 1_000_000
+"""Of a folder; a server that lists more is taken to go on for ever."""
 
 INIT, OPEN, CLOSE, READ, LSTAT, OPENDIR, READDIR, REMOVE = 1, 3, 4, 5, 7, 11, 12, 13
 VERSION, STATUS, HANDLE, DATA, NAME, ATTRS = 2, 101, 102, 103, 104, 105
@@ -38,7 +40,7 @@ class Entry:
 
     name: bytes
     mode: int
-    size_bytes: int
+    size_bytes: int | None
     mtime_s: int | None
 
     @property
@@ -60,7 +62,8 @@ class Sftp:
         self._read_bytes = READ_BYTES
         self._channel = connection.channel()
         with reaching(connection.name):
-            self._channel.invoke_subsystem("sftp")
+            with connection.asking():
+                self._channel.invoke_subsystem("sftp")
             self._send(struct.pack(">BI", INIT, 3))
             if self._message()[0] != VERSION:
                 raise away(connection.name, "its SFTP server does not speak the protocol")
@@ -75,6 +78,10 @@ class Sftp:
         with self._opened(OPENDIR, _text(path), path) as handle:
             while (body := self._ask(READDIR, _text(handle), NAME, path, at_end=EOF)) is not None:
                 entries += body.entries()
+                if len(entries) > MOST_ENTRIES:
+                    raise SourceUnreadable(
+                        f"the folder {path!r} on the device lists over {MOST_ENTRIES:,} entries"
+                    )
         for entry in entries:
             if not entry.name or b"/" in entry.name or b"\0" in entry.name:
                 raise SourceUnreadable(
@@ -319,7 +326,7 @@ class _Body:
     def attributes(self, name: bytes) -> Entry:
         """What is known of a file."""
         flags = self.number()
-        size_bytes = int(self._take(">Q")) if flags & HAS_SIZE else 0
+        size_bytes = int(self._take(">Q")) if flags & HAS_SIZE else None
         if flags & HAS_OWNER:
             self._take(">Q")
         mode = self.number() if flags & HAS_MODE else 0

@@ -16,6 +16,9 @@ NAME_PATTERN = "wt-[a-z0-9]{6,}"
 USER = "pi"
 ROOT = "/data"
 CAPTURE_SERVICE = "ceti-tag-data-capture"
+SWITCH_WITHIN_S = 180.0
+"""systemd itself gives a service 90 s to stop, and then kills it."""
+
 _NOT_FOUND = 127
 _STATES = (
     "active",
@@ -103,9 +106,9 @@ class Tag:
         self._switch("start", service)
 
     def _switch(self, what: str, service: str) -> None:
-        output = self._run("sudo", "-n", "systemctl", what, service)
+        output = self._run("sudo", "-n", "systemctl", what, service, within_s=SWITCH_WITHIN_S)
         if output.status == _NOT_FOUND:  # no sudo: whoever logs in may do it, or not
-            output = self._run("systemctl", what, service)
+            output = self._run("systemctl", what, service, within_s=SWITCH_WITHIN_S)
         if output.status != 0:
             raise SourceUnreadable(
                 f"{self.name} could not {what} its capture service {service!r}: {_why(output)}",
@@ -123,8 +126,8 @@ class Tag:
         output = self._run("dpkg-query", "-W", "-f", "${Version}", service)
         return output.stdout.decode(errors="replace").strip() or None if output.status == 0 else None
 
-    def _run(self, *words: str) -> Output:
-        return self.connection().run(quoted(*words))
+    def _run(self, *words: str, within_s: float | None = None) -> Output:
+        return self.connection().run(quoted(*words), within_s=within_s)
 
     def close(self) -> None:
         """Let go of the connection. May be repeated; the tag can be used again."""

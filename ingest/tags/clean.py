@@ -94,8 +94,9 @@ class Cleaning:
         except ItemError as error:
             self._log("kept", proof)
             return Left(proof.file, error.what)
-        self._log("erased", proof)
-        return self._gone(proof)
+        done = self._gone(proof)
+        self._log("erased" if isinstance(done, Erased) else "kept", proof)
+        return done
 
     def _gone(self, proof: Proof) -> Erased | Left:
         try:

@@ -26,7 +26,7 @@ from ingest.errors import (
 )
 from ingest.items import FileItem
 from ingest.plugins.whale_tag import WhaleTag, WhaleTagParams
-from ingest.ssh.sftp import IN_FLIGHT_BYTES
+from ingest.ssh.sftp import IN_FLIGHT_BYTES, _Body
 from tests.plugins.making import context
 from tests.ssh_servers import PASSWORD, TAG, OpenSsh, SimulatedTag, simulated_tag
 
@@ -106,6 +106,20 @@ def test_a_tag_without_sha256sum_is_hashed_here(tag: SimulatedTag, backup: Path)
     put(tag.data, "a", b"abc")
     assert opened(whale_tag(backup, tag), f"{TAG}/a")[1]["source_sha256"] == sha256(b"abc").hexdigest()
     assert tag.served_bytes == 3
+
+
+@pytest.mark.parametrize("said_bytes", [0, 3])
+def test_a_tag_that_says_less_than_a_file_has_is_not_believed(
+    said_bytes: int, tag: SimulatedTag, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tag.data / "a.bin").write_bytes(b"content")
+    tag.programs.remove("sha256sum")
+    attributes = _Body.attributes
+    monkeypatch.setattr(_Body, "attributes", lambda *them: replace(attributes(*them), size_bytes=said_bytes))
+    with pytest.raises(SourceChanged, match="has more now"):
+        opened(whale_tag(backup, tag), f"{TAG}/a.bin")
+
+    assert not (backup / TAG / "a.bin").exists()
 
 
 def test_a_tag_that_vanishes_in_a_file_is_gone_on_with_where_that_broke_off(

@@ -9,9 +9,9 @@ import paramiko
 import pytest
 
 from ingest.errors import SourceRefused
-from ingest.ssh.connection import Address, connect
+from ingest.ssh.connection import Address, Login, connect
 from ingest.ssh.known_hosts import KnownHosts
-from tests.ssh_servers import TAG, SimulatedTag, simulated_tag
+from tests.ssh_servers import TAG, USER, SimulatedTag, simulated_tag
 
 
 def test_a_first_key_is_recorded_and_another_refused_until_it_is_accepted(known_hosts: KnownHosts) -> None:
@@ -26,7 +26,11 @@ def test_a_first_key_is_recorded_and_another_refused_until_it_is_accepted(known_
         with pytest.raises(SourceRefused, match="wt-a has changed") as caught:
             refuse("wt-a", other)
         assert first.fingerprint in caught.value.what
-        assert other.fingerprint in caught.value.what
+        assert f"{other.fingerprint}, as wt-b has" in caught.value.what
+        assert "`ingest tags list` shows where wt-a is" in str(caught.value.hint)
+    with pytest.raises(SourceRefused, match="wt-a has changed") as caught:
+        known_hosts.ensure("wt-a", paramiko.ECDSAKey.generate())
+    assert str(caught.value.hint).startswith("if the tag was set up anew")
     known_hosts.replace("wt-a", other)
     known_hosts.ensure("wt-a", other)
     assert known_hosts.keys("wt-b") == [other], "others' keys stay"
@@ -82,3 +86,20 @@ def test_addresses(text: str, address: Address) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="no address"):
         Address.parse(text)
+
+
+def test_a_tag_whose_address_another_has_now_is_looked_for_by_its_name(
+    tag: SimulatedTag, tmp_path: Path, known_hosts: KnownHosts
+) -> None:
+    with simulated_tag(tmp_path / "other", "wt-ffffffff") as other:
+        other.take_login_of(tag)
+        name = tag.address  # where its name leads to, as multicast DNS has it
+        for at in (Address("127.0.0.1", 1), other.address):
+            connect(TAG, [at, name], tag.login(), known_hosts).close()
+        other.connect(known_hosts).close()
+        connect(TAG, [other.address, name], tag.login(), known_hosts).close()
+        with pytest.raises(SourceRefused, match=f"host key of {TAG} has changed.*as wt-ffffffff has"):
+            connect(TAG, [other.address, Address("127.0.0.1", 1)], tag.login(), known_hosts)
+        with pytest.raises(SourceRefused, match="refuses the login"):
+            connect(TAG, [tag.address, other.address], Login(USER, password="wrong"), known_hosts)
+    assert len(tag.logins) == 1

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import pytest
 
-from ingest.errors import SourceAway, SourceChanged, SourceMissing, SourceUnreadable, Stopped
-from ingest.ssh.connection import Connection, quoted
+from ingest.errors import SourceAway, SourceChanged, SourceMissing, SourceRefused, SourceUnreadable, Stopped
+from ingest.ssh.connection import Address, Connection, connect, quoted
 from ingest.ssh.known_hosts import KnownHosts
 from ingest.ssh.remote_files import RemoteFiles
-from ingest.ssh.sftp import IN_FLIGHT_BYTES
+from ingest.ssh.sftp import IN_FLIGHT_BYTES, Entry, _Body
 from tests.ssh_servers import OpenSsh, SimulatedTag
 
 Server = SimulatedTag | OpenSsh
@@ -134,6 +137,43 @@ def test_a_file_that_is_shorter_than_listed(server: Server, known_hosts: KnownHo
     assert listed(files) == ["a"], "a new session takes the place of the broken one"
 
 
+def test_a_file_that_is_longer_than_listed(server: Server, known_hosts: KnownHosts) -> None:
+    put(server.data, "a", body=b"xyz")
+    put(server.data, "empty", body=b"")
+    files = files_of(server, known_hosts)
+    for size_bytes in (0, 2):
+        with pytest.raises(SourceChanged, match="has more now"):
+            files.read("a", lambda piece: None, size_bytes=size_bytes)
+    files.read("a", lambda piece: None, size_bytes=3, offset=3)
+    assert files.sha256_here("empty") == hashlib.sha256().hexdigest()
+
+
+@pytest.mark.parametrize("size_bytes", [None, 2**63, 2**64 - 1])
+def test_a_file_without_a_size_is_listed_and_cannot_be_read(
+    size_bytes: int | None, tag: SimulatedTag, known_hosts: KnownHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attributes = _Body.attributes
+    monkeypatch.setattr(_Body, "attributes", lambda *them: replace(attributes(*them), size_bytes=size_bytes))
+    put(tag.data, "a")
+    files = files_of(tag, known_hosts)
+    assert [(item.path, item.size_bytes) for item in files.list()] == [("a", None)]
+    with pytest.raises(SourceUnreadable, match="no size that a file may have"):
+        files.sha256_here("a")
+
+
+def test_a_listing_that_has_no_end_is_ended(
+    tag: SimulatedTag, known_hosts: KnownHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tag.data, "a/b/c", "a/d")
+    monkeypatch.setattr("ingest.ssh.remote_files.DEEPEST", 1)
+    with pytest.raises(SourceUnreadable, match="more than 1 folders deep"):
+        listed(files_of(tag, known_hosts))
+    monkeypatch.undo()
+    monkeypatch.setattr("ingest.ssh.sftp.MOST_ENTRIES", 2)
+    with pytest.raises(SourceUnreadable, match="lists over 2 entries"):
+        listed(files_of(tag, known_hosts))
+
+
 def test_what_is_not_there(server: Server, known_hosts: KnownHosts) -> None:
     files = files_of(server, known_hosts)
     put(server.data, "folder/a")
@@ -223,11 +263,58 @@ def test_a_silent_device_is_noticed_and_waiting_for_it_can_be_stopped(
         RemoteFiles(lambda: stopping, "/data").read("a", lambda piece: None, size_bytes=100)
 
 
+@pytest.mark.parametrize("kind", ["exec", "subsystem"])
+def test_a_device_that_leaves_a_request_unanswered_is_let_go_of(
+    kind: str, tag: SimulatedTag, known_hosts: KnownHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = tag.connect(known_hosts)
+    files = RemoteFiles(lambda: connection, "/data")
+    monkeypatch.setattr("ingest.ssh.connection.SILENT_FOR_S", 0.5)
+    monkeypatch.setattr(asyncssh.SSHServerChannel, f"_process_{kind}_request", lambda self, packet: None)
+
+    with pytest.raises(SourceAway, match="out of reach"):
+        files.sha256("a") if kind == "exec" else listed(files)
+
+
+def test_a_command_that_does_not_end_is_given_up_and_a_long_hash_is_not(
+    openssh: OpenSsh, known_hosts: KnownHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(openssh.data, "a")
+    slow = openssh.folder / "bin" / "sha256sum"
+    slow.write_text("#!/bin/sh\nsleep 2.5\nexec /usr/bin/sha256sum\n")
+    monkeypatch.setattr("ingest.ssh.connection.SILENT_FOR_S", 0.5)
+    monkeypatch.setattr("ingest.ssh.connection.CONNECT_WITHIN_S", 2.0)
+    connection = openssh.connect(known_hosts)
+    files = RemoteFiles(lambda: connection, str(openssh.data))
+
+    with pytest.raises(SourceAway, match="said nothing"):
+        connection.run(b"echo prompt; sleep 30")
+    slow.chmod(0o755)
+    assert files.sha256_there("a") == hashlib.sha256(b"x").hexdigest()
+    with openssh.frozen_in(0.5), pytest.raises(SourceAway, match="Timeout opening channel"):
+        files.sha256_there("a")
+
+
+def test_a_device_that_is_too_slow_for_a_login_does_not_refuse_it(
+    tag: SimulatedTag, known_hosts: KnownHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def think(self: object, *_: object) -> bool:
+        await asyncio.sleep(60)
+        return True
+
+    monkeypatch.setattr("ingest.ssh.connection.CONNECT_WITHIN_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(SourceAway) as caught:
+        connect(tag.name, [Address("127.0.0.1", mute.getsockname()[1])], tag.login(), known_hosts)
+    assert not isinstance(caught.value, SourceRefused)
+    monkeypatch.setattr("tests.ssh_servers._Login.validate_password", think)
+    with pytest.raises(SourceAway, match="not ready for a login") as caught:
+        connect(tag.name, [tag.address], tag.login(password="right"), known_hosts)
+    assert not isinstance(caught.value, SourceRefused)
+
+
 def test_a_listing_that_would_lead_elsewhere_is_refused(
     tag: SimulatedTag, known_hosts: KnownHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ingest.ssh.sftp import Entry, _Body
-
     monkeypatch.setattr(_Body, "entries", lambda self: [Entry(b"../../etc/passwd", 0o100644, 1, 0)])
     with pytest.raises(SourceUnreadable, match="no name"):
         listed(files_of(tag, known_hosts))

@@ -519,6 +519,20 @@ def test_a_tag_that_records_again_meanwhile_keeps_its_files(world: World) -> Non
     assert world.tag.removed == []
 
 
+def test_a_file_that_is_still_there_is_not_logged_as_erased(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.ssh.remote_files.RemoteFiles.remove", lambda self, path: None)
+    made, proof = cleaning(world)
+
+    done = made.erase(proof)
+
+    assert isinstance(done, Left)
+    assert "still has it" in done.reason
+    log = (world.state / "offloads" / f"{TAG}.cleaned.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in log] == ["erasing", "kept"]
+
+
 def test_a_tag_that_vanishes_meanwhile_keeps_its_files(world: World) -> None:
     made, proof = cleaning(world)
     world.tag.vanish()
