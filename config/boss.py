@@ -79,7 +79,8 @@ def _tile_processor(boss: Mapping[str, Any], path_class: str) -> dict[str, Any]:
                 f"{params['filesystem']!r} is not served; copy the stack to a folder that each node sees",
                 place="client.tile_processor.params.filesystem",
             )
-        return {"class": "image", "params": {"format": _format(params, "extension")}}
+        graceful = {"fail_gracefully": True} if params.get("fail_gracefully") else {}
+        return {"class": "image", "params": {"format": _format(params, "extension"), **graceful}}
     of_catmaid = name.removesuffix("TileProcessor") in _CATMAID_TYPES
     if of_catmaid and path_class.removesuffix("PathProcessor") in _CATMAID_TYPES:
         return {"class": "image", "params": {"format": _format(params, "filetype")}}

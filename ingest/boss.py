@@ -50,10 +50,10 @@ class _AsGiven(PosixPath):
     """A path that knows what a plugin said: as a path, ``s3://bucket`` has one slash.
 
     Attributes:
-        given: the plugin's own words.
+        given: what the plugin returned: text, a Path, or whatever its tile processor understands.
     """
 
-    given: str
+    given: Any
 
 
 class BossPathProcessor(PathProcessor[Params]):
@@ -62,11 +62,14 @@ class BossPathProcessor(PathProcessor[Params]):
     def __init__(self, cls: type[Any], params: Mapping[str, Any], context: JobContext) -> None:
         super().__init__(Params(), context)
         self._processor = _set_up(cls, params, context)
+        self._last: tuple[str, Any] = "", ""
 
     def path(self, item: Item) -> str:
         indices = _indices(item)
         try:
-            return str(self._processor.process(*indices))
+            given = self._processor.process(*indices)
+            self._last = "" if given is None else str(given), given
+            return self._last[0]
         except IngestError:
             raise
         except Exception as error:
@@ -74,9 +77,10 @@ class BossPathProcessor(PathProcessor[Params]):
             raise SourceUnreadable(f"{name} has no path for this tile: {error!r}") from error
 
     def open(self, path: str) -> AbstractContextManager[Path]:
-        """Whatever the plugin named: its tile processor alone knows what that is."""
+        """Whatever the plugin named, as it named it: its tile processor alone knows what that is."""
         opened = _AsGiven(path)
-        opened.given = path
+        text, given = self._last
+        opened.given = given if text == path else path
         return nullcontext(opened)
 
 
@@ -96,12 +100,19 @@ class BossTileProcessor(TileProcessor[Params]):
         indices = _indices(source.item)
         path = source.path.given if isinstance(source.path, _AsGiven) else str(source.path)
         try:
-            body = _bytes_of(self._processor.process(path, *indices))
+            body = _tile_of(self._processor.process(path, *indices))
         except Exception as error:
             name = type(self._processor).__name__
             reason = error.what if isinstance(error, IngestError) else repr(error)
             raise SourceUnreadable(f"{name} could not make this tile: {reason}") from error
         yield Upload(body)
+
+
+def _tile_of(handle: Any) -> bytes:
+    body = _bytes_of(handle)
+    if not body:
+        raise SourceUnreadable("it returned a handle on no bytes; a tile has some")
+    return body
 
 
 def _bytes_of(handle: Any) -> bytes:

@@ -64,6 +64,14 @@ def test_a_stack_becomes_ours(boss: dict[str, Any]) -> None:
     assert boss == before
 
 
+def test_a_stack_with_blank_tiles_keeps_them(boss: dict[str, Any]) -> None:
+    boss["client"]["tile_processor"]["params"]["fail_gracefully"] = True
+
+    params = from_boss(boss, "out")["tile_processor"]["params"]
+
+    assert params == {"format": "tiff", "fail_gracefully": True}
+
+
 @pytest.mark.parametrize(
     ("family", "source_type"),
     [("FileImageStack", 1), ("FileImageStackZoomLevel", "4-boss"), ("DirectoryImageStack", 5)],

@@ -263,8 +263,8 @@ class _Run:
         """Hand each upload to a thread. ``path`` is the file behind the item, ``facts`` are known of it."""
         item = hand.item
         for made in self._kit.processor_time.of_each(uploads, self._batch.number, hand.index):
+            _check_kinds(made, facts)
             upload = replace(made, metadata={**facts, **made.metadata}) if facts else made
-            _check_kinds(upload)
             if upload.temporary and isinstance(upload.body, Path):
                 hand.temporary.append(upload.body)
             known = None if upload.fields else self._keys.get(hand.index)
@@ -332,11 +332,15 @@ class _Run:
         return outcomes
 
 
-def _check_kinds(upload: Upload) -> None:
+def _check_kinds(upload: Upload, facts: Mapping[str, str]) -> None:
     """Refuse what would fail later, where it would no longer be this item's fault alone."""
+    if not isinstance(upload, Upload):
+        raise TypeError(f"a tile processor yields Upload; this one yielded {type(upload).__name__}")
     if not isinstance(upload.body, bytes | Path):
         raise TypeError(f"an upload's body is bytes or a Path; this one is {type(upload.body).__name__}")
-    for name, value in upload.metadata.items():
+    if not isinstance(upload.content_type, str | None):
+        raise TypeError(f"an upload's content_type is text or None; this one is {upload.content_type!r}")
+    for name, value in [*(facts or {}).items(), *upload.metadata.items()]:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"an upload's metadata is text; this one has {name!r}: {value!r}")
 

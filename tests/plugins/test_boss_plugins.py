@@ -228,6 +228,27 @@ def test_a_path_is_handed_on_as_it_was_given(tmp_path: Path) -> None:
     assert upload.body == b"s3://bucket//a.png"
 
 
+class Given:
+    """A path processor that returns what it was given as a parameter, and a tile processor that stores what it gets."""
+
+    def setup(self, parameters: dict[str, Any]) -> None:
+        self._given = parameters.get("given")
+
+    def process(self, *args: Any) -> Any:
+        return self._given if len(args) == 4 else repr(args[0]).encode()
+
+
+@pytest.mark.parametrize("given", [None, "", "a//b", Path("/a/b.png"), ("/a/b.h5", 7)], ids=repr)
+def test_what_a_path_processor_returns_is_handed_on_unchanged(given: Any, tmp_path: Path) -> None:
+    context = JobContext("j", "boss", "2026-01-31", None, tmp_path, {"ingest_job": {}})
+    path, tile = BossPathProcessor(Given, {"given": given}, context), BossTileProcessor(Given, {}, context)
+    item = Tile(0, 0, 0)
+
+    with path.open(path.path(item)) as opened:
+        (upload,) = tile.uploads(Source(item, opened))
+    assert upload.body == repr(given).encode()
+
+
 class Returning:
     """A Boss tile processor that returns what it was given as a parameter."""
 
@@ -276,8 +297,9 @@ def closed() -> io.BytesIO:
         (io.StringIO("tile"), "its handle is on str"),
         (closed(), "I/O operation on closed file"),
         ("/not there", "No such file"),
+        (io.BytesIO(), "it returned a handle on no bytes"),
     ],
-    ids=["nothing", "numpy", "generator", "text", "closed", "no file"],
+    ids=["nothing", "numpy", "generator", "text", "closed", "no file", "empty"],
 )
 def test_what_is_no_handle_fails_the_tile_with_the_plugins_name(
     value: Any, reason: str, tmp_path: Path

@@ -80,6 +80,10 @@ class Odd(TileProcessor):
     def uploads(self, source):
         if source.item.name == "metadata":
             yield Upload(b"x", metadata={"n": 1})
+        elif source.item.name == "content type":
+            yield Upload(b"x", content_type=5)
+        elif source.item.name == "none of ours":
+            yield b"x"
         elif source.item.name == "body":
             yield Upload("text")
         elif source.item.name == "converted":
@@ -253,14 +257,16 @@ class TestItems:
 
     def test_of_a_faulty_plugin_fail_alone(self, tmp_path: Path, plugins: str) -> None:
         with bench(tmp_path, tile_processor={"class": f"{plugins}.Odd"}) as b:
-            for name in ("body", "converted", "fine", "metadata", "suffix"):
+            for name in ("body", "content type", "converted", "fine", "metadata", "none of ours", "suffix"):
                 b.put(name)
 
             result = do_batch(b.batch(), b.kit)
 
             assert {f.item.name: f.error for f in result.failures.values()} == {
                 "body": "TypeError",
+                "content type": "TypeError",
                 "metadata": "TypeError",
+                "none of ours": "TypeError",
                 "suffix": "ZeroDivisionError",
             }
             assert sorted(b.objects()) == ["converted", "fine"]
