@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from inspect import isabstract
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Literal, NamedTuple
 
 from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
@@ -168,6 +170,9 @@ def _build(
     if is_boss_class(cls) and kind != "finisher":
         adapter = BossPathProcessor if kind == "path" else BossTileProcessor
         return adapter(cls, config.params, context)
+    if isabstract(cls):
+        lacks = " and ".join(f"{name}()" for name in sorted(cls.__abstractmethods__))
+        raise PluginError(f"{config.class_!r} lacks {lacks}", place=f"{place or _place(kind)}.class")
     return cls(check_params(kind, cls, config, place=place), context)
 
 
@@ -246,6 +251,17 @@ def load_processors(config: JobConfig, context: JobContext, settings: Settings) 
             place="path_processor.class",
         )
     return Processors(path, tile)
+
+
+def plugin_at_fault(error: BaseException) -> str | None:
+    """Which plugin that is not one of ours was last at work when an error was raised; None where none was."""
+    found = None
+    for frame, _ in walk_tb(error.__traceback__):
+        made = frame.f_locals.get("self")
+        is_ours = str(frame.f_globals.get("__name__")).startswith("ingest.")
+        if isinstance(made, tuple(_BASES.values())) and not is_ours:
+            found = f"{type(made).__module__}.{type(made).__name__}"
+    return found
 
 
 def load_finishers(config: JobConfig, context: JobContext, settings: Settings) -> list[Finisher[Any]]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from ingest.cli.output import note
-from ingest.errors import EXIT_CODES, DiskFull, IngestError, did_you_mean
+from ingest.errors import EXIT_CODES, DiskFull, IngestError, PluginError, did_you_mean
 from ingest.start import EXIT_INTERRUPTED, interruptible
 
 COLLECT_AT = 100_000
@@ -129,11 +129,15 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
             error.hint,
         )
         return error.exit_code
+    from ingest.plugin_loader import plugin_at_fault  # costs what a command without a job can do without
+
+    plugin = plugin_at_fault(error)
+    whose = f"a fault in the plugin {plugin}" if plugin else "a fault of ours, please report it"
     _say(
-        f"a fault of ours, please report it: {type(error).__name__}: {error}",
+        f"{whose}: {type(error).__name__}: {error}",
         "run it again with INGEST_LOG_LEVEL=DEBUG to see where",
     )
-    return 1
+    return PluginError.exit_code if plugin else 1
 
 
 def _say(what: str, hint: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,41 @@ def refused(invoke: Invoke, config: Path, code: int = 2, *options: str) -> str:
     url = Settings.load().redis_url
     assert url is None or code == 5 or keys_in_redis(url) == set()
     return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "def __init__(self, params, context):\n        raise RuntimeError('no licence')",
+            "fault in the plugin",
+        ),
+        ("def check(self):\n        raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("def suffix(self, item):\n        return 1 / 0", "own_refused.Tiles: ZeroDivisionError"),
+        ("uploads = TileProcessor.uploads", "'own_refused.Tiles' lacks uploads()"),
+    ],
+    ids=["made", "checked", "asked", "unfinished"],
+)
+def test_a_faulty_plugin_is_named(
+    tmp_path: Path,
+    redis_url: str,
+    invoke: Invoke,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+    said: str,
+) -> None:
+    (tmp_path / "own_refused.py").write_text(
+        "from ingest.processors import TileProcessor\n\n"
+        "class Tiles(TileProcessor):\n    def uploads(self, source):\n        yield from ()\n\n    " + body
+    )
+    monkeypatch.setenv("INGEST_PLUGIN_PATHS", f"{tmp_path}/")
+    monkeypatch.delitem(sys.modules, "own_refused", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    tiles = {"class": "own_refused.Tiles"}
+    config = files_config(tmp_path, source, f"file://{tmp_path}/stored", tile_processor=tiles)
+
+    assert said in refused(invoke, config)
 
 
 @pytest.mark.parametrize(
