@@ -11,6 +11,7 @@ import click
 
 from ingest.cli.node_process import NodeProcess
 from ingest.cli.options import config_options, join_options, load_settings
+from ingest.cli.output import json_alone
 
 
 @click.command("create")
@@ -48,8 +49,12 @@ def command(
     """
     how = (config, to, sets, as_json, manual_complete, dry_run, yes)
     if dry_run or detach:
-        return _create(None, *how)
-    with NodeProcess(processes) as node:  # loads while this process loads, checks and lists
+        with json_alone(as_json):
+            return _create(None, *how)
+    with (
+        json_alone(as_json),
+        NodeProcess(processes) as node,
+    ):  # loads while this process loads, checks and lists
         return _create(node, *how)
 
 

@@ -8,6 +8,7 @@ import click
 
 from ingest.cli.node_process import NodeProcess
 from ingest.cli.options import job_option, join_options, load_settings
+from ingest.cli.output import json_alone
 
 
 @click.command("join")
@@ -24,7 +25,10 @@ def command(job_id: str, processes: int | None, as_json: bool) -> int:
       ingest join -j k7f3q2xm
       ingest join -j k7f3q2xm -p 4 --json
     """
-    with NodeProcess(processes) as node:  # loads while this process loads, and looks at the job
+    with (
+        json_alone(as_json),
+        NodeProcess(processes) as node,
+    ):  # loads while this process loads, and looks at the job
         settings = load_settings()
         code: int = import_module("ingest.cli.joining").join(job_id, settings, node, as_json=as_json)
         return code

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, NamedTuple, TextIO
 
 import click
 
 from ingest.errors import DiskFull
 
+_FOR_JSON: list[TextIO] = []
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -23,9 +25,23 @@ _S, _MIN, _H, _D = _Span("s", 1), _Span("min", 60), _Span("h", 3600), _Span("d",
 _DURATIONS = ((_D, _H), (_H, _MIN), (_MIN, _S))
 
 
+@contextmanager
+def json_alone(as_json: bool) -> Iterator[None]:
+    """Within it, if JSON is asked for, standard output has nothing else: what plugins print goes to standard error."""
+    if not as_json:
+        yield
+        return
+    _FOR_JSON.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _FOR_JSON.pop()
+
+
 def emit_json(obj: Any) -> None:
     """One object as one line on standard output, at once."""
-    click.echo(json.dumps(obj, default=str))
+    click.echo(json.dumps(obj, default=str), file=_FOR_JSON[-1] if _FOR_JSON else None)
 
 
 def note(text: str) -> None:

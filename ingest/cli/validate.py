@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ingest.cli.options import config_options, load_settings
-from ingest.cli.output import emit_json, plural, printable
+from ingest.cli.output import emit_json, json_alone, plural, printable
 from ingest.config import JobConfig
 from ingest.config.load import load_job_config
 from ingest.creation import check
@@ -30,6 +30,11 @@ def command(config: Path, to: str | None, sets: Sequence[str], as_json: bool) ->
       ingest validate config.json
       ingest validate config.json --to s3://bucket/prefix --set upload.threads=8
     """
+    with json_alone(as_json):
+        return _validate(config, to, sets, as_json)
+
+
+def _validate(config: Path, to: str | None, sets: Sequence[str], as_json: bool) -> int:
     settings = load_settings()
     checked = check(load_job_config(config, to, sets), config.absolute().parent, settings)
     previewer = Previewer(checked, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,24 @@ def test_validate_json_has_the_config_in_force_and_an_example(run: Run, config: 
     assert said["first_item"]["key"] in ("b.txt", "day/a.txt")
     assert said["first_item"]["path"] == str(tmp_path / "data" / said["first_item"]["key"])
     assert said["config"]["path_processor"]["params"]["hidden"] is False
+
+
+@pytest.mark.parametrize("command", [("validate", "--json"), ("create", "--dry-run", "--json")])
+def test_what_a_plugin_prints_is_not_among_the_json(
+    run: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    (tmp_path / f"own_chatty_{command[0]}.py").write_text(
+        "from ingest.plugins.files import FileAsIs\n\n"
+        "class Tiles(FileAsIs):\n    def check(self):\n        print('a plugin says hello')\n"
+    )
+    monkeypatch.setenv("INGEST_PLUGIN_PATHS", f"{tmp_path}/")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    result = run(*command, config, "--set", f"tile_processor.class=own_chatty_{command[0]}.Tiles")
+
+    assert result.exit_code == 0, result.stderr
+    assert [bool(json.loads(line)) for line in result.stdout.splitlines()]
+    assert "a plugin says hello" in result.stderr
 
 
 def test_to_and_set_change_the_config(
