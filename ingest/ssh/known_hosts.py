@@ -80,11 +80,24 @@ class KnownHosts:
             others = [entry for entry in self._read() if name not in entry.hostnames]
             self._write([*others, _entry_of(name, key)])
 
+    def check(self) -> None:
+        """Look whether the file can be read.
+
+        Raises:
+            SourceRefused: it cannot, or is damaged, and so nobody can be trusted.
+        """
+        self._read()
+
     def _read(self) -> list[HostKeyEntry]:
         try:
-            lines = self.path.read_text().splitlines()
+            lines = self.path.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise SourceRefused(
+                f"the host keys in {self.path} cannot be read: {error.strerror}",
+                hint="make it a file that is readable",
+            ) from error
         entries = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.startswith("#"):
@@ -110,10 +123,16 @@ class KnownHosts:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self.path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise SourceRefused(
+                f"the host key cannot be recorded in {self.path}: {error.strerror}",
+                hint="make room there, or make the folder writable",
+            ) from error
 
 
 def _entry_of(name: str, key: paramiko.PKey) -> HostKeyEntry:

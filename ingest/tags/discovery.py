@@ -148,7 +148,11 @@ def find_tags(
     Args:
         look_inside: also count the files, and ask for what the tag says of itself.
         unknown: gets the servers that do not let us in, and so may be tags, unless their host key says that they are.
+
+    Raises:
+        SourceRefused: this machine's file of host keys cannot be read.
     """
+    known_hosts_of(settings).check()
     addresses = ssh_servers(scan.networks, scan.port)
     with ThreadPoolExecutor(LOGINS_AT_ONCE, "tags") as executor:
         looked = executor.map(lambda address: _look(address, scan, settings, look_inside), addresses)

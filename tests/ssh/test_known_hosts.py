@@ -8,9 +8,11 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from ingest.config import Settings
 from ingest.errors import SourceRefused
 from ingest.ssh.connection import Address, Login, connect
 from ingest.ssh.known_hosts import KnownHosts
+from ingest.tags.discovery import Network, Scan, find_tags
 from tests.ssh_servers import TAG, USER, SimulatedTag, simulated_tag
 
 
@@ -60,13 +62,23 @@ def test_no_name_adds_a_key_to_another_device(
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "wt-a ssh-ed25519 !!!", "wt-a ssh-ed25519 AAAAB", "wt-a ssh-new AAAA"]
+    "line", ["nonsense", "\xff", "wt-a ssh-ed25519 !!!", "wt-a ssh-ed25519 AAAAB", "wt-a ssh-new AAAA"]
 )
 def test_a_damaged_file_is_no_reason_to_trust_anybody(known_hosts: KnownHosts, line: str) -> None:
     known_hosts.path.parent.mkdir()
-    known_hosts.path.write_text(f"# made by hand\n\n{line}\n")
+    known_hosts.path.write_text(f"# made by hand\n\n{line}\n", encoding="latin-1")
     with pytest.raises(SourceRefused, match="line 3 of"):
         known_hosts.ensure("wt-a", paramiko.ECDSAKey.generate())
+
+
+def test_a_file_that_cannot_be_read_or_written_is_named(tag: SimulatedTag, known_hosts: KnownHosts) -> None:
+    in_the_way = known_hosts.path.with_suffix(".new")
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(SourceRefused, match=f"cannot be recorded in {known_hosts.path}: Is a directory"):
+        tag.connect(known_hosts)
+    known_hosts.path.mkdir()
+    with pytest.raises(SourceRefused, match=f"{known_hosts.path} cannot be read: Is a directory"):
+        find_tags(Scan([Network("127.0.0.1/32")], tag.port), Settings(state_dir=known_hosts.path.parent))
 
 
 @pytest.mark.parametrize(

@@ -418,7 +418,7 @@ THE_TAG: dict[str, tuple[Callable[[World], object], str, int]] = {
     "the job went elsewhere": (gone_elsewhere, "went to another destination", 3),
     "the manifest is missing": (lambda w: w.delete(f"{w.prefix}manifest.parquet"), "has no manifest", 3),
     "the manifest is garbled": (garbled, "is truncated or garbled", 3),
-    "the manifest lost a row": (lost_row, "objects; the job has", 3),
+    "the manifest lost a row": (lost_row, "objects; the job stored", 3),
     "the manifest is another job's": (another_manifest, "it is not in the manifest", 3),
     "the backup drive is not there": (
         lambda w: w.backup.rename(w.backup.with_name("away")),
@@ -577,6 +577,20 @@ def test_an_earlier_offload_may_prove_what_the_latest_does_not(
     assert files_of(world.tag.data) == {}
 
 
+def test_what_an_offload_found_stored_already_is_proven_as_what_it_stored(
+    world: World, clean: Callable[..., Result]
+) -> None:
+    count = len(world.rows())
+    world.edit_row(TEXT, status="skipped")
+    world.edit_row(TABLE, status="skipped")
+    world.edit_summary(objects=count - 2)
+
+    done = clean("--yes")
+
+    assert done.exit_code == 0, done.output
+    assert files_of(world.tag.data) == {}
+
+
 def test_a_tag_with_openssh_is_offloaded_and_cleaned(
     openssh: OpenSsh, tmp_path: Path, redis_url: str
 ) -> None:
@@ -588,6 +602,10 @@ def test_a_tag_with_openssh_is_offloaded_and_cleaned(
     done = command("tags", "offload", tag, *login, *to, "--set", f"path_processor.params.root_dir={root}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len([*(tmp_path / "stored").rglob("caf%E9 100%25.csv.gz")]) == 1
+    again = command("tags", "offload", tag, *login, *to, "--set", f"path_processor.params.root_dir={root}")
+    assert again.returncode == 0, again.stdout + again.stderr
+    records = Settings.load().state_dir / "offloads" / f"{TAG}.jsonl"
+    records.write_text(records.read_text().splitlines()[-1] + "\n")
     (openssh.data / "new").write_bytes(b"new")
 
     erased = CliRunner().invoke(main, ["tags", "clean", tag, *login, "--root-dir", root, "--yes"])
