@@ -56,6 +56,8 @@ def command(
     """
     if bool(tags) == all_tags:
         raise ConfigError("name the tags to clean, or give --all", hint="`ingest tags list` shows them")
+    if not dry_run:
+        _ensure_asked(yes=yes)  # before hours of reading
     scan, settings = scan_of(networks, port, user, key_file, ask_password=ask_password)
     left, troubles = 0, dict[str, IngestError]()
     named = addressed(tags, scan, settings)
@@ -103,12 +105,18 @@ def _clean(tag: Tag, settings: Settings, *, dry_run: bool, as_json: bool, yes: b
     return left
 
 
+def _ensure_asked(*, yes: bool) -> None:
+    if not yes and not sys.stdin.isatty():
+        raise ConfigError(
+            "nobody is there to ask",
+            hint="add --yes to go on without asking, or --dry-run to look for the proofs only",
+        )
+
+
 def _ask(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigError("nobody is there to ask", hint="add --yes to go on without asking")
-    click.confirm(question, default=False, abort=True, err=True)
+    _ensure_asked(yes=yes)
+    if not yes:
+        click.confirm(question, default=False, abort=True, err=True)
 
 
 def _show(tag: str, finding: Proof | Left | Erased, *, as_json: bool) -> None:

@@ -51,6 +51,7 @@ def test_failed_items_are_told_mended_and_tried_again(tmp_path: Path, redis_url:
     assert sorted(failures) == sorted([*taken, "caf\udce9.dat"])
     assert {failures[key]["error"] for key in taken} == {"KeyConflict"}
     assert "exists with other content" in failures[taken[0]]["reason"]
+    assert "keeps both" in failures[taken[0]]["reason"]
     assert failures["caf\udce9.dat"]["error"] == "KeyInvalid"
     assert {key: (stored / key).read_bytes() for key in taken} == dict.fromkeys(taken, b"of someone else")
     assert invoke("failures", "-j", job.job_id).exit_code == 0, "a name that is no text can be printed"

@@ -129,6 +129,7 @@ def test_nothing_is_erased_where_nobody_said_so(
 
     assert done.exit_code == code
     assert world.tag.removed == []
+    assert bool(world.tag.commands) == (not code), "it is said before anything is read"
 
 
 def test_of_several_tags_those_that_cannot_be_cleaned_are_left_and_named(
