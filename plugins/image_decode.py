@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ingest.errors import ItemError, SourceChanged, SourceMissing, SourceUnreadable
 from ingest.plugins.image_losses import loss_after, loss_before
 
 _LIMIT_LOCK = threading.Lock()
+_TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIG_ENDIAN = re.compile(r"(?<=;(?:16|32))B")
 
 
@@ -62,6 +63,8 @@ class Decoder:
         except ItemError:
             raise
         except Exception as error:  # Pillow's readers raise nearly anything on corrupt data
+            if isinstance(error, UnidentifiedImageError) and _is_tiff(path):
+                raise _unknown_tiff(path) from error
             raise SourceUnreadable(f"{path} is no readable image: {_first_line(error)}") from error
 
     def forget(self) -> None:
@@ -144,6 +147,19 @@ def _identity(path: Path, file: BinaryIO) -> tuple[str, int, int]:
 def _check_unchanged(path: Path, file: BinaryIO, identity: tuple[str, int, int]) -> None:
     if _identity(path, file) != identity:
         raise SourceChanged(f"{path} was written to while it was read")
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in _TIFF_BEGINNINGS
+
+
+def _unknown_tiff(path: Path) -> SourceUnreadable:
+    return SourceUnreadable(
+        f"{path} is damaged, or a TIFF of a kind that Pillow does not read: 64-bit or half floats, 64-bit integers, "
+        "or several channels of more than 8 bits",
+        hint="convert it, one channel a file, or write a tile processor for it",
+    )
 
 
 def _first_line(error: Exception) -> str:

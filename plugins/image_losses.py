@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 _BITS, _PHOTOMETRIC, _CHANNELS, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 338, 339
+_COMPRESSION, _PREDICTOR, _PACK_BITS = 259, 317, 32773
 _SIZES = (279, 325)  # of strips, of tiles
 _WHITE_IS_ZERO, _ASSOCIATED, _UNSIGNED, _SIGNED = 0, 1, 1, 2
 _TURNED_BY_PILLOW = frozenset({"1", "L"})
@@ -69,6 +70,9 @@ def _loss_of_tiff(image: Image.Image) -> str:
         ),
         "it holds signed 8-bit values, which would come out unsigned": bits == 8 and is_signed,
         "its value 0 is white, which would come out black": is_turned,
+        "it is packed as PackBits and has a predictor, which readers of TIFF understand in different ways": (
+            tags.get(_COMPRESSION) == _PACK_BITS and tags.get(_PREDICTOR, 1) != 1
+        ),
         "it is sparse: some of its strips or tiles are not in the file": (
             any(0 in tags.get(sizes, ()) for sizes in _SIZES)
         ),
