@@ -348,5 +348,5 @@ def _check_kinds(upload: Upload, facts: Mapping[str, str]) -> None:
 def _killer(kills: Kills) -> ItemError:
     return ItemError(
         kills.why or f"the process that worked on it died {kills.times + 1} times",
-        hint="it may need more memory than there is, or crash a library; look at it by itself",
+        hint="it may need more memory than there is, crash a library or make a plugin exit; look at it by itself",
     )
