@@ -7,23 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.config.job import (
-        MARKERS_FOLDER,
-        Destination,
-        FilesJob,
-        JobConfig,
-        ProcessorConfig,
-        QueueConfig,
-        TilesJob,
-        UploadConfig,
-        local_folder,
-    )
+    from ingest.config.destination import MARKERS_FOLDER, Destination, folder_url, local_folder
+    from ingest.config.extent import FilesJob, TilesJob
+    from ingest.config.job import JobConfig, ProcessorConfig, QueueConfig, UploadConfig
     from ingest.config.key_template import KeyTemplate, checked_key
     from ingest.config.load import load_config, load_job_config, parse_config, parse_model
+    from ingest.config.paths import ConfigPath
     from ingest.config.settings import Settings
 
 __all__ = [
     "MARKERS_FOLDER",
+    "ConfigPath",
     "Destination",
     "FilesJob",
     "JobConfig",
@@ -34,6 +28,7 @@ __all__ = [
     "TilesJob",
     "UploadConfig",
     "checked_key",
+    "folder_url",
     "load_config",
     "load_job_config",
     "local_folder",
@@ -41,7 +36,7 @@ __all__ = [
     "parse_model",
 ]
 
-_MODULES = ("settings", "key_template", "job", "load")
+_MODULES = ("settings", "key_template", "paths", "extent", "destination", "job", "load")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ingest.config.boss import from_boss, is_boss_config
+from ingest.config.destination import folder_url
 from ingest.config.explain import as_config_error
-from ingest.config.job import JobConfig, folder_url
+from ingest.config.job import JobConfig
 from ingest.config.paths import from_home
 from ingest.errors import ConfigError
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
 
 
 def from_home(path: Path) -> Path:
@@ -17,3 +21,18 @@ def from_home(path: Path) -> Path:
         raise ValueError(
             f"{str(path)!r} begins with the home folder of a user whom this machine does not know"
         ) from None
+
+
+def from_config_folder(path: Path, info: ValidationInfo) -> Path:
+    """The path as every node will read it: absolute, and without ``..`` as a person reads that."""
+    if "\0" in str(path):
+        raise ValueError("has a NUL character; no path has")
+    base_dir = (info.context or {}).get("base_dir")
+    path = from_home(path)
+    if base_dir is None or path.is_absolute():
+        return path
+    return Path(os.path.normpath((Path(base_dir) / path).absolute()))
+
+
+ConfigPath = Annotated[Path, AfterValidator(from_config_folder)]
+"""A path in a config. A relative one is taken from the folder of the config file."""

@@ -16,17 +16,9 @@ from pydantic import BaseModel
 from ingest.cli import COMMANDS, main
 from ingest.cli.plugins import Parameter, all_plugins, default_text, parameters
 from ingest.config import Settings
-from ingest.config.job import (
-    Destination,
-    Extent,
-    FilesJob,
-    JobConfig,
-    ProcessorConfig,
-    QueueConfig,
-    TileSize,
-    TilesJob,
-    UploadConfig,
-)
+from ingest.config.destination import Destination
+from ingest.config.extent import Extent, FilesJob, TileSize, TilesJob
+from ingest.config.job import JobConfig, ProcessorConfig, QueueConfig, UploadConfig
 from ingest.config.key_template import KEY_FIELDS
 from ingest.errors import EXIT_CODES
 

@@ -27,7 +27,7 @@ class Params(BaseModel):
     """Base of every processor's parameters: unknown ones are refused.
 
     Give each field a ``description``: the docs and ``ingest plugins NAME`` are made from it. A field of
-    type :data:`ingest.config.job.ConfigPath` takes relative paths from the folder of the config file.
+    type :data:`ingest.config.ConfigPath` takes relative paths from the folder of the config file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

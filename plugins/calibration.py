@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from obspy import UTCDateTime, read_inventory
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ingest.config.job import ConfigPath
+from ingest.config import ConfigPath
 from ingest.errors import ConfigError, SourceUnreadable
 from ingest.plugins.miniseed import SECOND_NS, iso_time
 

@@ -15,8 +15,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from ingest.backup import BackupFolder, Kept
-from ingest.config import local_folder
-from ingest.config.job import ConfigPath
+from ingest.config import ConfigPath, local_folder
 from ingest.devices import checked_id
 from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceMissing, SourceUnreadable
 from ingest.items import FileItem, Item, as_utf8

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ingest.config.job import ConfigPath
+from ingest.config import ConfigPath
 from ingest.errors import ConfigError
 from ingest.items import Item, Tile
 from ingest.plugins.local import SUFFIX_PATTERN, check_folder, grid_of, regular_file, tile_of

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ingest.config.job import ConfigPath
+from ingest.config import ConfigPath
 from ingest.errors import ConfigError, ItemError
 from ingest.items import FileItem, Item
 from ingest.plugins.folder_walk import Walk, is_below

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from pydantic import Field, field_validator
 
-from ingest.config.job import ConfigPath
+from ingest.config import ConfigPath
 from ingest.errors import ConfigError, ItemError
 from ingest.items import Item, Tile
 from ingest.plugins.local import SUFFIX_PATTERN, check_folder, grid_of, regular_file, tile_of

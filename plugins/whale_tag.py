@@ -17,8 +17,7 @@ from pydantic import Field, field_validator
 
 from ingest import offloads
 from ingest.backup import BackupFolder, Kept
-from ingest.config import Settings
-from ingest.config.job import ConfigPath
+from ingest.config import ConfigPath, Settings
 from ingest.errors import ConfigError, ItemError, KeyConflict, SourceAway, SourceChanged, SourceRefused
 from ingest.items import FileItem, Item, as_utf8
 from ingest.processors import JobContext, Params, PathProcessor
