@@ -134,7 +134,9 @@ class Settings(BaseModel):
         Raises:
             ConfigError: it cannot be made, or not be written.
         """
-        return _own_folder(self.scratch_dir or self.state_dir / "scratch", f"{PREFIX}SCRATCH_DIR")
+        if self.scratch_dir is not None:
+            return _own_folder(self.scratch_dir, f"{PREFIX}SCRATCH_DIR")
+        return _own_folder(self.state_dir / "scratch", f"{PREFIX}STATE_DIR")
 
     @property
     def logs(self) -> Path:

@@ -23,6 +23,7 @@
     ├── SourceAway                 2  a source out of reach for now: its items wait, the others go on
     │   └── SourceRefused          2  it is there and refuses: another host key, or no login
     ├── DiskFull                   2  no space left on this machine: its work waits, other nodes go on
+    ├── LimitReached               2  this machine lets its user have no more processes or threads
     ├── ProcessSpent               1  a process of a node has no file descriptors left: a new one takes its place
     ├── ItemError                  3  the item's own fault: a failed item, the others go on
     │   ├── SourceMissing          3
@@ -188,6 +189,24 @@ class DiskFull(IngestError):
         return cls(
             f"no space is left on a disk of this machine{where}: {error.strerror}",
             hint="make room, or set INGEST_SCRATCH_DIR to a folder with room: passing files lie there",
+        )
+
+
+class LimitReached(IngestError):
+    """This machine lets its user have no more processes or threads. Nothing is lost, and no item is to blame."""
+
+    exit_code = 2
+
+    @classmethod
+    def of(cls, error: BaseException) -> LimitReached | None:
+        """What it is where a process or a thread could not be started; None of another error."""
+        no_process = isinstance(error, BlockingIOError) and error.errno == errno.EAGAIN
+        no_thread = isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+        if not no_process and not no_thread:
+            return None
+        return cls(
+            "this machine lets its user have no more processes or threads",
+            hint="end some, take fewer with -p, or raise the limit (`ulimit -u`; of a container, its limit of pids)",
         )
 
 

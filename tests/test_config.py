@@ -446,6 +446,18 @@ class TestSettings:
 
         assert "_DIR" in (caught.value.hint or "")
 
+    def test_say_which_variable_moves_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        closed = tmp_path / "closed"
+        closed.touch()
+
+        with pytest.raises(ConfigError) as by_default:
+            _ = Settings(state_dir=closed).scratch
+        with pytest.raises(ConfigError) as by_name:
+            _ = Settings(state_dir=tmp_path, scratch_dir=closed / "scratch").scratch
+
+        assert "set INGEST_STATE_DIR" in str(by_default.value), "another scratch folder would not do"
+        assert "set INGEST_SCRATCH_DIR" in str(by_name.value)
+
     @pytest.mark.parametrize("text", ["{", "[]", "7", '{"log_lvel": "DEBUG"}', b"\xff"])
     def test_refuse_a_wrong_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | bytes

@@ -26,7 +26,7 @@ from typing import Any
 from celery.exceptions import SecurityWarning
 
 from ingest.config import Settings
-from ingest.errors import IngestError, RedisError
+from ingest.errors import IngestError, LimitReached, RedisError
 from ingest.job import Job
 from ingest.ledger import Ledger
 from ingest.node_name import new_node_name
@@ -185,6 +185,9 @@ def main() -> None:
     processes = arguments.processes or order.get("processes") or settings.default_processes
     try:
         run_node(order["job_id"], arguments.name or new_node_name(), processes, settings)
-    except IngestError as error:
-        log.error("%s", error)
-        sys.exit(error.exit_code)
+    except (IngestError, RuntimeError, OSError) as error:
+        known = error if isinstance(error, IngestError) else LimitReached.of(error)
+        if known is None:
+            raise
+        log.error("%s", known)
+        sys.exit(known.exit_code)

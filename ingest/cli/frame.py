@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from ingest.cli.output import note
-from ingest.errors import EXIT_CODES, DiskFull, IngestError, PluginError, did_you_mean
+from ingest.errors import EXIT_CODES, DiskFull, IngestError, LimitReached, PluginError, did_you_mean
 from ingest.start import EXIT_INTERRUPTED, interruptible
 
 COLLECT_AT = 100_000
@@ -122,7 +122,7 @@ def _report(error: Exception | KeyboardInterrupt) -> int:
         _hang_up()
     if os.environ.get("INGEST_LOG_LEVEL", "").upper() == "DEBUG":
         traceback.print_exception(error)
-    error = DiskFull.of(error) or error
+    error = DiskFull.of(error) or LimitReached.of(error) or error
     if isinstance(error, IngestError):
         _say(
             error.what if not getattr(error, "place", None) else str(error).partition("\n  hint: ")[0],

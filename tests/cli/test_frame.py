@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
@@ -152,6 +153,23 @@ def test_a_full_disk_is_no_fault_of_ours() -> None:
 
     assert done.returncode == 2
     assert done.stderr.startswith("error: no space is left on a disk of this machine")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=["process", "thread"],
+)
+def test_a_limit_of_processes_is_no_fault_of_ours(error: Exception) -> None:
+    """Root, as whom these tests may run, has none: so the answers of the system are made here."""
+    result = CliRunner().invoke(raising(error), ["fail"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: this machine lets its user have no more processes or threads\n")
+    assert "ulimit -u" in result.stderr
 
 
 def test_a_full_log_changes_no_exit_code() -> None:
