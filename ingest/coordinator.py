@@ -10,7 +10,18 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
-from ingest.errors import ClockWrong, DiskFull, IngestError, ItemError, RedisError, StoreError, source_trouble
+from ingest.errors import (
+    BucketMissing,
+    ClockWrong,
+    DiskFull,
+    IngestError,
+    ItemError,
+    LimitReached,
+    RedisError,
+    StoreError,
+    StoreRefused,
+    source_trouble,
+)
 from ingest.feeder import Feeder
 from ingest.job import Job
 from ingest.ledger import State
@@ -81,12 +92,15 @@ class Coordinator:
                 if self._news.is_new(error.what):
                     log.error("another node may be able to: %s", error)
                 self._pass_on(stop)
+            except (StoreRefused, BucketMissing) as error:  # this machine's trouble alone, it may be
+                self._note(error)
+                self._pass_on(stop)
             except IngestError as error:
                 self._note(error)
                 stop.wait(TROUBLE_WAIT_S)
             except Exception as error:
-                if full := DiskFull.of(error):
-                    self._note(full)
+                if ours := DiskFull.of(error) or LimitReached.of(error):
+                    self._note(ours)
                     self._pass_on(stop)
                     continue
                 if self._news.is_new(repr(error)):

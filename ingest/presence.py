@@ -188,7 +188,7 @@ class Presence:
             state, pause, stopping, *_ = pipe.execute()
         return Orders(
             State(state.decode()) if state else State.CANCELLED,
-            _text(pause),
+            _order(pause),
             stopping.decode() if stopping else "",
         )
 
@@ -232,9 +232,13 @@ class Presence:
             now_s = int(self._client.time()[0])
             return int(self._client.zcount(self._ledger.key("nodes"), now_s - NODE_TTL_S, "+inf"))
 
-    def pause(self, reason: str, node: str) -> None:
-        """Tell all nodes to wait, and why. Holds for a while; to be repeated as long as the reason does."""
-        text = json.dumps({"reason": reason, "node": node})
+    def pause(self, reason: str, node: str, *, for_all: bool = True) -> None:
+        """Say that the node waits, and why. Holds for a while; to be repeated as long as the reason does.
+
+        Args:
+            for_all: tell all nodes to wait; else only people are told, as others may be able to go on.
+        """
+        text = json.dumps({"reason": reason, "node": node, "for_all": for_all})
         with redis_errors(self._ledger.url):
             self._client.set(self._ledger.key("pause"), text, px=int(PAUSE_TTL_S * 1000))
 
@@ -271,7 +275,17 @@ class NodeSample:
 
 
 def _text(pause: bytes | None) -> str:
-    return str(json.loads(pause)["reason"]) if pause else ""
+    """Why the work waits, for people; with the node, where it may be that one's trouble alone."""
+    if not pause:
+        return ""
+    said = json.loads(pause)
+    return str(said["reason"]) if said.get("for_all", True) else f"{said['reason']} (says {said['node']})"
+
+
+def _order(pause: bytes | None) -> str:
+    """Why every node is to wait, or ""."""
+    said = json.loads(pause) if pause else {"for_all": False}
+    return str(said["reason"]) if said.get("for_all", True) else ""
 
 
 def _node_info(name: str, raw: Mapping[bytes, bytes]) -> NodeInfo:

@@ -14,7 +14,7 @@ from ingest import coordinator as coordinator_module
 from ingest import manifest
 from ingest.coordinator import Coordinator
 from ingest.duty import Duty
-from ingest.errors import SourceUnreadable
+from ingest.errors import BucketMissing, SourceUnreadable, StoreRefused
 from ingest.job import Job
 from ingest.ledger import State, Tally
 from ingest.manifest import read_manifest, write_part
@@ -246,6 +246,31 @@ def test_a_node_whose_disk_is_full_leaves_the_duty_to_another(
         until(lambda: "no space is left" in job.status().trouble)
         until(Duty(job.ledger, "n2").hold)
         coordinator.raise_trouble()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (StoreRefused("the store refuses this node"), "refuses this node"),
+        (BucketMissing("the folder is not mounted here"), "not mounted here"),
+        (RuntimeError("can't start new thread"), "no more processes or threads"),
+    ],
+)
+def test_a_node_that_cannot_complete_a_job_leaves_the_duty_to_another(
+    job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(job: Job) -> State:
+        raise error
+
+    monkeypatch.setattr(Job, "complete", fail)
+    coordinator = Coordinator(job, "n1")
+    while coordinator.step():
+        pass
+    commit(job, 0, 1, 2, 3)
+
+    with running(coordinator):
+        until(lambda: said in job.status().trouble)
+        until(Duty(job.ledger, "n2").hold)
 
 
 @pytest.mark.timeout(90)

@@ -133,6 +133,12 @@ class TestPause:
         job.presence.go_on()
         assert job.status().pause == ""
 
+    def test_of_one_node_alone_is_shown_and_is_no_order_to_the_others(self, job: Job) -> None:
+        job.presence.pause("permission denied", "n1", for_all=False)
+
+        assert job.status().pause == "permission denied (says n1)"
+        assert job.presence.report("n2", 1, ProcessReport()).pause == ""
+
     def test_ends_with_the_node_that_called_it(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(presence_module, "PAUSE_TTL_S", 0.2)
         job.presence.pause("down", "n1")

@@ -75,7 +75,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
         return PatientStore(
             retrying,
             watch,
-            lambda reason: job.presence.pause(reason, node),
+            lambda reason, for_all: job.presence.pause(reason, node, for_all=for_all),
             job.presence.go_on,
             lambda: clock_trouble(job.ledger),
         )

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ingest.digests import hashed
 from ingest.errors import (
+    BucketMissing,
     ClockWrong,
     ObjectExists,
     ObjectMissing,
@@ -33,6 +34,9 @@ T = TypeVar("T")
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 SAY_AGAIN_S = 5.0
+GIVE_BACK_AFTER_S = 10.0
+MAY_BE_OURS = (StoreRefused, BucketMissing)
+"""What may be this machine's trouble alone: its credentials, its user's rights, a folder that is not mounted here."""
 COMES_THROUGH = (ObjectExists, ObjectMissing, ClockWrong, ProcessSpent)
 
 
@@ -43,15 +47,18 @@ def backoff_s(attempt: int, longest_s: float = LONGEST_WAIT_S) -> float:
 
 
 class PatientStore(WrappedStore):
-    """A store that never gives up: while it is down or refuses, the whole job waits and says why.
+    """A store that never gives up: while it is down, the whole job waits and says why.
 
-    Only what an item causes comes through: :class:`ObjectExists`, :class:`ObjectMissing` and item errors; and
+    Where it refuses, or is not there, this node waits and others try for themselves; after a while the refusal comes
+    through, so that the batch goes back to the queue and another node can take it.
+
+    Else only what an item causes comes through: :class:`ObjectExists`, :class:`ObjectMissing` and item errors; and
     :class:`ClockWrong` and :class:`ProcessSpent`, which are this machine's trouble alone.
 
     Args:
         store: the store, which has its own retries for passing faults.
         watch: says when to stop, and when others wait.
-        pause: tells all nodes why to wait.
+        pause: tells why this node waits, and whether all are to.
         go_on: ends that.
         clock_trouble: what is wrong with this machine's clock, or "".
     """
@@ -60,7 +67,7 @@ class PatientStore(WrappedStore):
         self,
         store: Store,
         watch: Watch,
-        pause: Callable[[str], None],
+        pause: Callable[[str, bool], None],
         go_on: Callable[[], None],
         clock_trouble: Callable[[], str] = lambda: "",
     ) -> None:
@@ -101,11 +108,13 @@ class PatientStore(WrappedStore):
                     raise ClockWrong(trouble) from error
 
     def _wait_for(self, call: Callable[[], T], error: StoreError) -> T:
-        attempt = 0
+        attempt, began_s = 0, time.monotonic()
         while True:
             if self._news.is_new(error.what):
                 log.warning("waiting for the destination: %s", error.what)
-            self._sleep(backoff_s(attempt), error.what)
+            if isinstance(error, MAY_BE_OURS) and time.monotonic() - began_s > GIVE_BACK_AFTER_S:
+                raise error
+            self._sleep(backoff_s(attempt), error)
             attempt += 1
             try:
                 result = call()
@@ -119,11 +128,11 @@ class PatientStore(WrappedStore):
                 self._quietly(self._go_on)
                 return result
 
-    def _sleep(self, seconds: float, reason: str) -> None:
+    def _sleep(self, seconds: float, error: StoreError) -> None:
         """Wait, telling the other nodes again and again, as the pause runs out by itself."""
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0:
-            self._quietly(lambda: self._pause(reason))
+            self._quietly(lambda: self._pause(error.what, not isinstance(error, MAY_BE_OURS)))
             self._watch.sleep(min(left_s, SAY_AGAIN_S))
 
     @staticmethod

@@ -33,7 +33,7 @@ from ingest.workers.guard import be_guarded
 from ingest.workers.hands import Hands
 from ingest.workers.kit import kit_for
 from ingest.workers.memory import keep_freed_memory
-from ingest.workers.patience import patiently
+from ingest.workers.patience import MAY_BE_OURS, patiently
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,9 @@ def run_task(kit: Callable[[], tuple[Job, Kit]], number: int) -> None:
         _say_why(number, error)
         assert job is not None
         tools.watch.take(f"waits: {clock_trouble(job.ledger) or error.what}")
+        raise _given_back(None, number, error.what) from error
+    except MAY_BE_OURS as error:  # the job's pause says so
+        _say_why(number, error)
         raise _given_back(None, number, error.what) from error
     except ProcessSpent as error:
         _say_why(number, error)

@@ -45,6 +45,7 @@ class Bench:
     stored: Path
     kit: Kit
     pauses: list[str] = field(default_factory=list)
+    pauses_of_all: list[str] = field(default_factory=list)
     ends_of_pauses: list[None] = field(default_factory=list)
 
     def batch(self, **named: Any) -> Batch:
@@ -102,8 +103,10 @@ def bench(
     watch = watch or Watch()
     made: list[Bench] = []
 
-    def pause(reason: str) -> None:
+    def pause(reason: str, for_all: bool) -> None:
         made[0].pauses.append(reason)
+        if for_all:
+            made[0].pauses_of_all.append(reason)
 
     def go_on() -> None:
         made[0].ends_of_pauses.append(None)

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from ingest.errors import (
+    BucketMissing,
     ClockWrong,
     DiskFull,
     KeyInvalid,
     ObjectExists,
     RedisUnreachable,
     Stopped,
+    StoreError,
     StoreRefused,
     StoreUnreachable,
 )
@@ -665,6 +667,21 @@ class TestPatience:
             assert b.objects() == {f"x{number}": bytes(size_bytes) for number in range(4)}
             assert set(b.pauses) == {str(fault)}
             assert b.ends_of_pauses, "the others were never told to go on"
+
+    @pytest.mark.parametrize("fault", [StoreRefused("no, says the store"), BucketMissing("no such folder")])
+    def test_one_that_refuses_this_node_alone_stops_no_other_and_keeps_no_batch_from_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: StoreError
+    ) -> None:
+        monkeypatch.setattr(patience, "GIVE_BACK_AFTER_S", 0.05)
+        store = FaultyStore(local_store(tmp_path / "stored"), *[fault] * 10_000)
+        with bench(tmp_path, store) as b:
+            b.put("x")
+
+            with pytest.raises(type(fault)):
+                do_batch(b.batch(), b.kit)
+
+            assert b.pauses, "nobody was told"
+            assert b.pauses_of_all == []
 
     def test_ends_when_the_job_is_cancelled(self, tmp_path: Path) -> None:
         watch = Watch()

@@ -33,7 +33,7 @@ class Counting(WrappedStore):
 
 
 def patient(store: Counting) -> PatientStore:
-    return PatientStore(store, Watch(), lambda reason: None, lambda: None)
+    return PatientStore(store, Watch(), lambda reason, for_all: None, lambda: None)
 
 
 def made(root: Path, keys: set[str]) -> dict[str, int]:
