@@ -113,8 +113,8 @@ class Source:
         facts: what the path processor found out about the source. They go into the manifest with each upload.
         previous, following: open the file before and after it, as the path processor's ``neighbours`` are. None
             where there is none, or the tile processor does not say that it ``uses_neighbours``.
-        beside: lists the files of its folder, itself too, by name; each value opens one. It raises ItemError where
-            that cannot be listed. None where the tile processor does not say that it ``looks_beside``.
+        beside: lists the files of its folder, itself too, by name, in their order; each value opens one. It raises
+            ItemError where that cannot be listed. None where the tile processor does not say that it ``looks_beside``.
     """
 
     item: Item
@@ -234,7 +234,7 @@ class PathProcessor(abc.ABC, Generic[ParamsT]):
         return (None, None)
 
     def beside(self, item: FileItem) -> Sequence[FileItem]:
-        """All files in this one's folder that :meth:`paths` lists, itself too. Default: none.
+        """All files in this one's folder that :meth:`paths` lists, itself too, in their order. Default: none.
 
         Asked only for a tile processor that ``looks_beside``.
 

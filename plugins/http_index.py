@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -269,12 +269,20 @@ class HttpIndex(WebFiles[HttpIndexParams]):
 
     def neighbours(self, item: FileItem) -> tuple[FileItem | None, FileItem | None]:
         """The files before and after this one on its page, of those that :meth:`paths` lists."""
-        folder, slash, _ = item.path.rpartition("/")
+        return beside(item.path, self._files_in(item.path.rpartition("/")[0]))
+
+    def beside(self, item: FileItem) -> Sequence[FileItem]:
+        """The files on this one's page that :meth:`paths` lists; without sizes."""
+        return [FileItem(path) for path in self._files_in(item.path.rpartition("/")[0])]
+
+    def _files_in(self, folder: str) -> list[str]:
+        """A page's files. It is read once for neighbours, which come together."""
         if folder != self._files_last[0]:
+            prefix = folder + "/" if folder else ""
             entries = [entry for entry in self.listing(folder).entries if not entry.is_folder]
-            paths = [folder + slash + entry.name for entry in entries]
+            paths = [prefix + entry.name for entry in entries]
             self._files_last = folder, [path for path in paths if self._choice(path, False) is None]
-        return beside(item.path, self._files_last[1])
+        return self._files_last[1]
 
 
 def _comes_before(path: str, after: str) -> bool:

@@ -28,6 +28,7 @@ from ingest.processors import JobContext, Params
 ADDENDUM = "addendum"
 _ONE_DAY = timedelta(days=1)
 _MOST_DAYS = 4
+_NEAR_MIDNIGHT = 20  # more files than are joined into one segment
 
 
 class OoiParams(WebParams):
@@ -268,11 +269,19 @@ class OoiHydrophone(WebFiles[OoiParams]):
         )
 
     def beside(self, item: FileItem) -> list[FileItem]:
-        """The files of its channel of that day, itself too, also those that ``start`` and ``end`` leave out."""
-        name = read_name(item.path.rpartition("/")[2])
-        return (
-            [FileItem(file.path) for file in self._series(_day_of(item.path), name.channel)] if name else []
-        )
+        """The files of its channel of that day in time, itself too, also those that ``start`` and ``end`` leave out.
+
+        Of one near midnight, those of the day beyond it too, as its last segment may have several files there.
+        """
+        day, name = _day_of(item.path), read_name(item.path.rpartition("/")[2])
+        if name is None:
+            return []
+        files = self._series(day, name.channel)
+        if sum(file.name.start < name.start for file in files) < _NEAR_MIDNIGHT:
+            files = self._series(day - _ONE_DAY, name.channel) + files
+        if sum(file.name.start > name.start for file in files) < _NEAR_MIDNIGHT:
+            files = files + self._series(day + _ONE_DAY, name.channel)
+        return [FileItem(file.path) for file in files]
 
     def _series(self, day: date, channel: str) -> list[_Found]:
         """A day's files of a channel in the order of time; none where the day is not on the server."""

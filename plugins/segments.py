@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -240,9 +239,9 @@ class Cutter:
         return True
 
     def _others(self, step: int) -> Iterator[Neighbour]:
-        """The files after the one that follows (1), or before the one before (-1), by name; of a folder's listing."""
+        """The files after the one that follows (1), or before the one before (-1), in the order of their listing."""
         files = self._beside() if self._beside is not None else {}
-        names = sorted(files, key=os.fsencode)
+        names = list(files)
         if self._name in names:
             at = names.index(self._name)
             others = names[at + 2 :] if step > 0 else names[: max(0, at - 1)][::-1]
