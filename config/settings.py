@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -116,8 +117,10 @@ class Settings(BaseModel):
         """The settings of this machine.
 
         Raises:
-            ConfigError: a variable, or a key of the file, that is unknown or cannot be used.
+            ConfigError: a variable, or a key of the file, that is unknown or cannot be used; or a locale in which
+                file names are not UTF-8.
         """
+        _refuse_other_names()
         variables = _from_variables(cls.model_fields)
         try:
             return cls.model_validate(_from_file(cls.model_fields) | variables)
@@ -147,6 +150,16 @@ class Settings(BaseModel):
     def default_processes(self) -> int:
         """Processes of a node where the command line names no number."""
         return self.processes or _usable_cores()
+
+
+def _refuse_other_names() -> None:
+    """Keys are made of names in UTF-8: in another locale one file would have another key, or none."""
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise ConfigError(
+            f"the locale of this machine takes file names for {encoding}, and keys are made of UTF-8",
+            hint="set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8",
+        )
 
 
 def _own_folder(folder: Path, variable: str) -> Path:

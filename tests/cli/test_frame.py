@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -170,6 +171,20 @@ def test_a_limit_of_processes_is_no_fault_of_ours(error: Exception) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith("error: this machine lets its user have no more processes or threads\n")
     assert "ulimit -u" in result.stderr
+
+
+def test_a_locale_that_would_make_other_keys_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ingest.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+
+    assert done.returncode == 2
+    assert "takes file names for ascii" in done.stderr
+    assert "PYTHONUTF8=1" in done.stderr
 
 
 def test_a_full_log_changes_no_exit_code() -> None:
