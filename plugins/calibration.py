@@ -240,6 +240,8 @@ def _found(inventory: Any, channel_id: str, time_ns: int) -> Any:
         network=network, station=station, location=location, channel=channel, time=UTCDateTime(ns=time_ns)
     )
     channels = [one for net in found for sta in net for one in sta if one.response is not None]
+    if len(channels) > 1:  # obspy counts an epoch's end as its own, also where the next one starts there
+        channels = [one for one in channels if one.end_date is None or one.end_date.ns > time_ns]
     if len(channels) != 1:
         raise SourceUnreadable(
             f"StationXML has {len(channels)} responses for {_what(channel_id, time_ns)}; expected 1"

@@ -160,3 +160,32 @@ def test_stationxml_of_no_pressure(tmp_path: Path) -> None:
     made = calibration(stationxml=station_xml(tmp_path / "s.xml", response))
     with pytest.raises(SourceUnreadable, match="is from M/S to COUNTS; expected from PA"):
         made.gain_db(CHANNEL, JANUARY_NS, HZ)
+
+
+def test_where_one_epoch_of_stationxml_ends_the_next_one_holds(tmp_path: Path) -> None:
+    turn = UTCDateTime("2019-01-12T12:00:00")
+    channels = [
+        Channel(
+            "YDH",
+            "",
+            0,
+            0,
+            0,
+            0,
+            start_date=start,
+            end_date=end,
+            response=Response(instrument_sensitivity=said),
+        )
+        for start, end, said in (
+            (UTCDateTime("2018-01-01"), turn, InstrumentSensitivity(1e6, 100, "PA", "COUNTS")),
+            (turn, None, InstrumentSensitivity(1e7, 100, "PA", "COUNTS")),
+        )
+    ]
+    path = tmp_path / "s.xml"
+    station = Station("HYEA2", 0, 0, 0, channels=channels)
+    Inventory([Network("OO", stations=[station])], "us").write(str(path), "STATIONXML")
+    made = calibration(stationxml=path)
+
+    levels = [made.gain_db(CHANNEL, (turn + s).ns, np.array([100.0]))[0] for s in (-5, 0, 5)]
+
+    assert levels == pytest.approx([0, -20, -20])
