@@ -7,12 +7,14 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 from ingest.digests import hashed
 from ingest.errors import (
     BucketMissing,
     ClockWrong,
+    ItemError,
     ObjectExists,
     ObjectMissing,
     ProcessSpent,
@@ -23,9 +25,10 @@ from ingest.errors import (
     StoreRefused,
 )
 from ingest.news import News
-from ingest.stores.base import Store
+from ingest.stores.base import ObjectMeta, Store, Stored, Transfer
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.descriptors import spent
+from ingest.workers.single_keys import fault_of_key, may_be_its_own
 from ingest.workers.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -77,6 +80,41 @@ class PatientStore(WrappedStore):
         self._pause = pause
         self._go_on = go_on
         self._news = News()
+
+    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
+        """See :meth:`Store.put`. A key that this store does not take, though it takes others, is its item's fault."""
+        return self._do(lambda: self._one(key, lambda: self._store.put(key, body, meta, if_absent=if_absent)))
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        meta: ObjectMeta,
+        *,
+        if_absent: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Stored:
+        """See :meth:`Store.put_file`, and :meth:`put`."""
+
+        def put() -> Stored:
+            return self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+
+        return self._do(lambda: self._one(key, put))
+
+    def _one(self, key: str, put: Callable[[], Stored]) -> Stored:
+        """Try a put, and once more where its answer seems to be about its key alone: it may have been a slip."""
+        try:
+            return put()
+        except StoreError as error:
+            if self._fault(key, error) is None:
+                raise _waited_for(error) from None
+        try:
+            return put()
+        except StoreError as error:
+            raise self._fault(key, error) or _waited_for(error) from error
+
+    def _fault(self, key: str, error: StoreError) -> ItemError | None:
+        return fault_of_key(self._store, key, error) if may_be_its_own(error) else None
 
     def sha256(self, key: str) -> str | None:
         """The SHA-256 of an object that has none recorded, by reading it back; None where there is no object."""
@@ -142,6 +180,11 @@ class PatientStore(WrappedStore):
             say()
         except (RedisUnreachable, RedisFull) as error:
             log.debug("could not tell the other nodes: %s", error.what)
+
+
+def _waited_for(error: StoreError) -> StoreError:
+    """Nothing can be missing where something is stored: that answer is the server's trouble."""
+    return StoreError(error.what, hint=error.hint) if isinstance(error, ObjectMissing) else error
 
 
 def patiently(operation: Callable[[], T], patience_s: float, check: Callable[[], None] = lambda: None) -> T:
