@@ -38,6 +38,15 @@ def _of_this_user(path: str) -> Path:
         raise ConfigError(str(error), hint="set HOME to a folder that may be written") from None
 
 
+def _has_a_port(url: str) -> bool:
+    """Whether the port, where there is one, is a number. It may be a piece of a password, so its error is not shown."""
+    try:
+        urlsplit(url).port  # noqa: B018 - it is looked at when asked for
+    except ValueError:
+        return False
+    return True
+
+
 class Settings(BaseModel):
     """What a machine's operator sets. In :meth:`load` a variable wins over the file, the file over the default."""
 
@@ -110,6 +119,10 @@ class Settings(BaseModel):
             raise ValueError("must start with redis://, rediss:// or unix://")
         if url is not None and {"password", "username"} & parse_qs(urlsplit(url).query).keys():
             raise ValueError("must not hold a user or password behind `?`; write redis://user:password@host")
+        if url is not None and not _has_a_port(url):
+            raise ValueError(
+                "has no number as its port; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
+            )
         return url
 
     @classmethod

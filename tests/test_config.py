@@ -400,7 +400,12 @@ class TestSettings:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("INGEST_LOG_LEVEL", "LOUD"), ("INGEST_PROCESSES", "0"), ("INGEST_REDIS_URL", "http://x:secret@y")],
+        [
+            ("INGEST_LOG_LEVEL", "LOUD"),
+            ("INGEST_PROCESSES", "0"),
+            ("INGEST_REDIS_URL", "http://x:secret@y"),
+            ("INGEST_REDIS_URL", "redis://:secret/more@y:6379/0"),
+        ],
     )
     def test_refuse_a_wrong_value(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
         monkeypatch.setenv(name, value)

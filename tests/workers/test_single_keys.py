@@ -23,7 +23,7 @@ class Paused(Exception):
 def patient(destination: Destination) -> PatientStore:
     """A store that is probed; a wait for it raises."""
 
-    def pause(reason: str) -> None:
+    def pause(reason: str, for_all: bool) -> None:
         raise Paused(reason)
 
     return PatientStore(probed(destination), Watch(), pause, lambda: None)
