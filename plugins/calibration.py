@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -26,6 +26,8 @@ COUNT_DENSITY = "dB re 1 count^2/Hz"
 
 _MICRO_DB = -120.0  # a microunit of amplitude, in dB
 _FOREVER_NS = 1 << 62
+_LEAST_DB, _MOST_DB = -300, 100  # of a sensitivity in dB re 1 V/µPa: who leaves out its minus is told
+_DEPLOYMENT_TITLES = ("start", "end", "sensitivity_db", "sensitivity_csv", "channel_id", "volts_per_count")
 _PASCAL = frozenset({"PA", "PASCAL", "PASCALS"})
 _COUNTS = frozenset({"COUNT", "COUNTS", "DIGITAL COUNTS"})
 
@@ -39,7 +41,10 @@ class CalibrationParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sensitivity_db: float | None = Field(
-        default=None, ge=-300, le=100, description="The sensitivity in dB re 1 V/µPa, such as `-169`."
+        default=None,
+        ge=_LEAST_DB,
+        le=_MOST_DB,
+        description="The sensitivity in dB re 1 V/µPa, such as `-169`.",
     )
     sensitivity_csv: ConfigPath | None = Field(
         default=None,
@@ -48,7 +53,7 @@ class CalibrationParams(BaseModel):
     deployments_csv: ConfigPath | None = Field(
         default=None,
         description="A CSV file with the columns `start`, `end` (UTC; an empty end is open), `sensitivity_db` or "
-        "`sensitivity_csv`, and, where they differ, `channel_id` and `volts_per_count`.",
+        "`sensitivity_csv`, and, where they differ, `channel_id` and `volts_per_count`; no others.",
     )
     stationxml: ConfigPath | None = Field(
         default=None, description="A StationXML file with the channels' responses, from pascal to counts."
@@ -166,7 +171,14 @@ class Calibration:
             raise ConfigError(f"{path}: {what}", place=f"{self._place}.{name}") from None
 
     def _deployments(self, path: Path) -> list[Sensitivity]:
-        found = [self._deployment(row, path) for row in _rows(path)]
+        rows = _rows(path)
+        _check_titles(rows[0], _DEPLOYMENT_TITLES, needed=("start", "end"))
+        found = []
+        for number, row in enumerate(rows, 1):
+            try:
+                found.append(self._deployment(row, path))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"its deployment {number}: {error}") from None
         for one, other in combinations(found, 2):
             if one.clashes(other):
                 raise ValueError(f"two deployments hold at {iso_time(max(one.start_ns, other.start_ns))}")
@@ -184,8 +196,7 @@ class Calibration:
             frequencies, levels = np.zeros(1), np.array([float(row["sensitivity_db"])])
         else:
             raise ValueError("a deployment has neither sensitivity_db nor sensitivity_csv")
-        if not np.isfinite(levels).all():
-            raise ValueError("a deployment's sensitivity_db is no number")
+        _check_levels(levels)
         end_ns = _time_ns(row["end"]) if row.get("end") else _FOREVER_NS
         start_ns = _time_ns(row["start"])
         if end_ns <= start_ns:
@@ -208,14 +219,33 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _curve(path: Path) -> tuple[Levels, Levels]:
     """Frequencies and levels from a CSV file, by frequency."""
     rows = _rows(path)
-    missing = {"frequency_hz", "sensitivity_db"} - set(rows[0])
-    if missing:
-        raise ValueError(f"it has no column {' and '.join(sorted(missing))}; found {', '.join(rows[0])}")
+    _check_titles(rows[0], None, needed=("frequency_hz", "sensitivity_db"))
     pairs = sorted((float(row["frequency_hz"]), float(row["sensitivity_db"])) for row in rows)
     table = np.array(pairs)
     if not np.isfinite(table).all() or (np.diff(table[:, 0]) <= 0).any() or table[0, 0] < 0:
         raise ValueError("a frequency is negative or comes twice, or a number is none")
+    _check_levels(table[:, 1])
     return table[:, 0], table[:, 1]
+
+
+def _check_titles(row: Mapping[str, str], known: Sequence[str] | None, *, needed: Sequence[str]) -> None:
+    """Whether a table has the columns that it needs, and, where ``known`` names all, no others.
+
+    A column with a slip in its title would leave a deployment open for ever, or make it hold for all channels.
+    """
+    missing = [title for title in needed if title not in row]
+    if missing:
+        raise ValueError(f"it has no column {' and '.join(missing)}; found {', '.join(row)}")
+    strange = [title for title in row if known is not None and title not in known]
+    if strange:
+        raise ValueError(f"it has the column {' and '.join(strange)}; known are {', '.join(known or ())}")
+
+
+def _check_levels(levels_db: Levels) -> None:
+    if not ((levels_db >= _LEAST_DB) & (levels_db <= _MOST_DB)).all():  # false for what is no number, too
+        raise ValueError(
+            f"a sensitivity_db is not between {_LEAST_DB} and {_MOST_DB} dB re 1 V/µPa; such as -169"
+        )
 
 
 def _time_ns(text: str) -> int:

@@ -17,9 +17,10 @@ WindowName = Literal["hann", "hamming", "blackman", "blackmanharris", "boxcar"]
 WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 LEAST_WINDOW_SAMPLES = 8
 _BLOCK_SAMPLES = 1 << 18  # few enough for the cache, and enough to be worth a call
+_MOST_SINGLE = 1 << 17  # beside greater numbers, rounding to 32 bits would be heard in a sound of one count
 
 Floats = NDArray[np.float32]
-Spectrum = NDArray[np.complex64]
+Weights = NDArray[np.float64]
 Samples = NDArray[Any]
 
 
@@ -79,7 +80,8 @@ class Spectra:
     samples: int
     fft_size: int
     gain_db: float | NDArray[np.float64] = 0.0
-    _weights: Floats = field(init=False, repr=False)
+    _weights: Weights = field(init=False, repr=False)
+    _single_weights: Floats = field(init=False, repr=False)
     _scale: Floats = field(init=False, repr=False)
     _is_flat: bool = field(init=False, repr=False)
 
@@ -94,7 +96,8 @@ class Spectra:
             common = scale[1]
             weights, scale = weights * np.sqrt(common), scale / common
         object.__setattr__(self, "_is_flat", np.ndim(self.gain_db) == 0)
-        object.__setattr__(self, "_weights", weights.astype(np.float32))
+        object.__setattr__(self, "_weights", weights)
+        object.__setattr__(self, "_single_weights", weights.astype(np.float32))
         object.__setattr__(self, "_scale", scale.astype(np.float32))
 
     @property
@@ -116,6 +119,8 @@ class Spectra:
     ) -> Floats:
         """The density in each frame: (frames, bins) of 32-bit floats.
 
+        It is computed in 32 bits, and in 64 where a sample is so great (an offset, a swell) that it would matter.
+
         Args:
             samples: of any real type; only a block of frames at a time is made into floats.
             starts: each frame's first sample, ascending; each frame lies within ``samples``.
@@ -125,22 +130,16 @@ class Spectra:
         wanted = len(range(*bins.indices(len(self._scale))))
         out = np.empty((len(starts), wanted), np.float32)
         block = max(1, _BLOCK_SAMPLES // self.fft_size)
-        frames = np.zeros((block, self.fft_size), np.float32)
+        weights = self._weights if _peak(samples) > _MOST_SINGLE else self._single_weights
+        frames = np.zeros((block, self.fft_size), weights.dtype)
         for first in range(0, len(starts), block):
             some = starts[first : first + block]
-            self._fill(frames, samples, some)
+            _fill(frames, samples, some, weights)
             spectrum = scipy.fft.rfft(frames[: len(some)])
             out[first : first + len(some)] = self._power(spectrum, bins, extremes)
         return out
 
-    def _fill(self, frames: Floats, samples: Samples, starts: range) -> None:
-        """Window the frames that begin at ``starts`` into the first rows of ``frames``."""
-        near = samples[starts[0] : starts[-1] + self.samples].astype(np.float32)
-        strides = (starts.step * near.itemsize, near.itemsize)
-        overlapping: Floats = np.ndarray((len(starts), self.samples), np.float32, near, strides=strides)
-        np.multiply(overlapping, self._weights, out=frames[: len(starts), : self.samples])
-
-    def _power(self, spectrum: Spectrum, bins: slice, extremes: Extremes | None) -> Floats:
+    def _power(self, spectrum: Any, bins: slice, extremes: Extremes | None) -> Floats:
         """Density from spectra."""
         if extremes is not None:
             power = self._scaled(spectrum, slice(None))
@@ -148,9 +147,9 @@ class Spectra:
             return power[:, bins]
         return self._scaled(spectrum[:, bins], bins)
 
-    def _scaled(self, spectrum: Spectrum, bins: slice) -> Floats:
+    def _scaled(self, spectrum: Any, bins: slice) -> Floats:
         """The density of these bins."""
-        power: Floats = np.square(spectrum.real)
+        power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
         scale = self._scale[bins]
         if not self._is_flat:
@@ -159,7 +158,20 @@ class Spectra:
             power[:, 0] *= scale[0]
             if len(scale) > 1:
                 power[:, -1] *= scale[-1]
-        return power
+        return power.astype(np.float32, copy=False)
+
+
+def _peak(samples: Samples) -> float:
+    """The greatest magnitude."""
+    return max(float(samples.max()), -float(samples.min())) if len(samples) else 0.0
+
+
+def _fill(frames: NDArray[Any], samples: Samples, starts: range, weights: NDArray[Any]) -> None:
+    """Window the frames that begin at ``starts`` into the first rows of ``frames``, as floats of its kind."""
+    near = samples[starts[0] : starts[-1] + len(weights)].astype(frames.dtype)
+    strides = (starts.step * near.itemsize, near.itemsize)
+    overlapping: NDArray[Any] = np.ndarray((len(starts), len(weights)), frames.dtype, near, strides=strides)
+    np.multiply(overlapping, weights, out=frames[: len(starts), : len(weights)])
 
 
 def to_db(power: Any) -> Any:

@@ -71,7 +71,14 @@ def test_deployments_go_by_their_dates(tmp_path: Path) -> None:
         ("start,end,sensitivity_db\n2018-01-01,2017-01-01,-160\n", "before it starts"),
         ("start,end,sensitivity_db\nsoon,,-160\n", "soon"),
         ("start,end,sensitivity_db\n2018-01-01,,\n", "neither"),
-        ("start,end,sensitivity_db\n2018-01-01,,nan\n", "no number"),
+        ("start,end,sensitivity_db\n2018-01-01,,nan\n", "not between -300 and 100 dB"),
+        ("start,end,sensitivity_db\n2018-01-01,,169\n", "deployment 1: .* not between -300 and 100 dB"),
+        ("start,stop,sensitivity_db\n2018-01-01,2019-01-01,-160\n", "no column end"),
+        ("start,end,sensitivity_db,channel\n2018-01-01,,-160,a.b..c\n", "the column channel; known are"),
+        (
+            "start,end,sensitivity_csv\n2018-01-01,2019-01-01,none.csv\n",
+            r"deployment 1: .*none\.csv",
+        ),
         ("start,end,sensitivity_db,volts_per_count\n2018-01-01,,-169,nan\n", "no positive number"),
         ("start,end,sensitivity_db\n", "no rows"),
     ],
@@ -87,6 +94,11 @@ def test_files_that_are_not_there_or_no_table(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no column frequency_hz"):
         calibration(
             sensitivity_csv=table(tmp_path / "c.csv", "hz,sensitivity_db\n1,2\n"), volts_per_count=VOLTS
+        )
+    with pytest.raises(ConfigError, match="not between -300 and 100 dB"):
+        calibration(
+            sensitivity_csv=table(tmp_path / "p.csv", "frequency_hz,sensitivity_db\n1,169\n"),
+            volts_per_count=VOLTS,
         )
     with pytest.raises(ConfigError, match="no StationXML"):
         calibration(stationxml=table(tmp_path / "s.xml", "<html/>"))
