@@ -158,7 +158,8 @@ class Spectra:
             power[:, 0] *= scale[0]
             if len(scale) > 1:
                 power[:, -1] *= scale[-1]
-        return power.astype(np.float32, copy=False)
+        density: Floats = power.astype(np.float32, copy=False)
+        return density
 
 
 def _peak(samples: Samples) -> float:
