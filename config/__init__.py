@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.config.destination import MARKERS_FOLDER, Destination, folder_url, local_folder
+    from ingest.config.destination import MARKERS_FOLDER, Destination, local_folder
     from ingest.config.extent import FilesJob, TilesJob
     from ingest.config.job import JobConfig, ProcessorConfig, QueueConfig, UploadConfig
     from ingest.config.key_template import KeyTemplate, checked_key
@@ -28,7 +28,6 @@ __all__ = [
     "TilesJob",
     "UploadConfig",
     "checked_key",
-    "folder_url",
     "load_config",
     "load_job_config",
     "local_folder",

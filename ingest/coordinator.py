@@ -11,7 +11,7 @@ from functools import cached_property
 
 from ingest.duty import DUTY_TTL_S, Duty
 from ingest.errors import (
-    BucketMissing,
+    MAY_BE_OURS,
     ClockWrong,
     DiskFull,
     IngestError,
@@ -19,7 +19,6 @@ from ingest.errors import (
     LimitReached,
     RedisError,
     StoreError,
-    StoreRefused,
     source_trouble,
 )
 from ingest.feeder import Feeder
@@ -92,7 +91,7 @@ class Coordinator:
                 if self._news.is_new(error.what):
                     log.error("another node may be able to: %s", error)
                 self._pass_on(stop)
-            except (StoreRefused, BucketMissing) as error:  # this machine's trouble alone, it may be
+            except MAY_BE_OURS as error:
                 self._note(error)
                 self._pass_on(stop)
             except IngestError as error:

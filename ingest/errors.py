@@ -143,6 +143,10 @@ class BucketMissing(StoreError):
     """The bucket, or the folder that a ``file://`` destination lies in, does not exist."""
 
 
+MAY_BE_OURS = (StoreRefused, BucketMissing)
+"""What may be this machine's trouble alone: its credentials, its user's rights, a folder that is not mounted here."""
+
+
 class StoreFull(StoreError):
     """No space, or no quota, is left at the destination."""
 

@@ -219,7 +219,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _curve(path: Path) -> tuple[Levels, Levels]:
     """Frequencies and levels from a CSV file, by frequency."""
     rows = _rows(path)
-    _check_titles(rows[0], None, needed=("frequency_hz", "sensitivity_db"))
+    _check_titles(rows[0], needed=("frequency_hz", "sensitivity_db"))
     pairs = sorted((float(row["frequency_hz"]), float(row["sensitivity_db"])) for row in rows)
     table = np.array(pairs)
     if not np.isfinite(table).all() or (np.diff(table[:, 0]) <= 0).any() or table[0, 0] < 0:
@@ -228,7 +228,7 @@ def _curve(path: Path) -> tuple[Levels, Levels]:
     return table[:, 0], table[:, 1]
 
 
-def _check_titles(row: Mapping[str, str], known: Sequence[str] | None, *, needed: Sequence[str]) -> None:
+def _check_titles(row: Mapping[str, str], known: Sequence[str] = (), *, needed: Sequence[str]) -> None:
     """Whether a table has the columns that it needs, and, where ``known`` names all, no others.
 
     A column with a slip in its title would leave a deployment open for ever, or make it hold for all channels.
@@ -236,9 +236,9 @@ def _check_titles(row: Mapping[str, str], known: Sequence[str] | None, *, needed
     missing = [title for title in needed if title not in row]
     if missing:
         raise ValueError(f"it has no column {' and '.join(missing)}; found {', '.join(row)}")
-    strange = [title for title in row if known is not None and title not in known]
+    strange = [title for title in row if known and title not in known]
     if strange:
-        raise ValueError(f"it has the column {' and '.join(strange)}; known are {', '.join(known or ())}")
+        raise ValueError(f"it has the column {' and '.join(strange)}; known are {', '.join(known)}")
 
 
 def _check_levels(levels_db: Levels) -> None:

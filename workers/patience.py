@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ingest.digests import hashed
 from ingest.errors import (
-    BucketMissing,
+    MAY_BE_OURS,
     ClockWrong,
     ItemError,
     ObjectExists,
@@ -38,8 +38,6 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 SAY_AGAIN_S = 5.0
 GIVE_BACK_AFTER_S = 10.0
-MAY_BE_OURS = (StoreRefused, BucketMissing)
-"""What may be this machine's trouble alone: its credentials, its user's rights, a folder that is not mounted here."""
 COMES_THROUGH = (ObjectExists, ObjectMissing, ClockWrong, ProcessSpent)
 
 

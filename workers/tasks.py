@@ -23,7 +23,7 @@ from celery.signals import worker_process_init
 from ingest import manifest_parts
 from ingest.clock import clock_trouble
 from ingest.config import Settings
-from ingest.errors import ClockWrong, IngestError, ProcessSpent, RedisError, Stopped
+from ingest.errors import MAY_BE_OURS, ClockWrong, IngestError, ProcessSpent, RedisError, Stopped
 from ingest.job import Job
 from ingest.ledger import Listed, State
 from ingest.news import News
@@ -33,7 +33,7 @@ from ingest.workers.guard import be_guarded
 from ingest.workers.hands import Hands
 from ingest.workers.kit import kit_for
 from ingest.workers.memory import keep_freed_memory
-from ingest.workers.patience import MAY_BE_OURS, patiently
+from ingest.workers.patience import patiently
 
 log = logging.getLogger(__name__)
 
