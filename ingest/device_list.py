@@ -158,29 +158,49 @@ class StoredDeviceList(DeviceList):
     def add(self, devices: Sequence[str]) -> None:
         """See :meth:`DeviceList.add`."""
         conditional = self._store.minds_etags(f".ingest/probe-{secrets.token_hex(8)}")
+        once = self._on_condition if conditional else self._until_it_stays
+        wanted = [*devices]
         for left in reversed(range(TRIES)):
             try:
-                found, before = self._read()
-            except StoreUnreachable:  # rclone breaks off an answer when it is written meanwhile
+                if once(wanted):
+                    return
+            except StoreUnreachable:  # rclone breaks off what it is asked while another writes
                 if not left:
                     raise
                 self._sleep(SETTLE_S / 4)
-                continue
-            if found is not None and found.size_bytes != len(before):
-                continue  # it was written in between
-            after = added(before, devices, self.where)
-            if found is not None and after == before:
-                return
-            meta = ObjectMeta(hashlib.sha256(after).hexdigest(), "text/plain; charset=utf-8")
-            if not conditional:
-                self._store.put(LIST_NAME, after, meta)
-                self._sleep(SETTLE_S * (1 + random.random()))
-                continue
-            with suppress(ObjectExists):
-                self._store.put_if_unchanged(LIST_NAME, after, meta, found.etag if found else None)
         raise StoreError(
             f"{self.where} could not be added to: others wrote it {TRIES} times meanwhile", hint="try again"
         )
+
+    def _on_condition(self, wanted: list[str]) -> bool:
+        """Try once to add; whether all of them are in the list."""
+        found, before = self._read()
+        if found is not None and found.size_bytes != len(before):
+            return False  # it was written in between
+        after = added(before, wanted, self.where)
+        if found is None or after != before:
+            with suppress(ObjectExists):
+                self._store.put_if_unchanged(LIST_NAME, after, _meta(after), found.etag if found else None)
+            return False
+        return True
+
+    def _until_it_stays(self, wanted: list[str]) -> bool:
+        """Try once to add; whether all of them were in the list already.
+
+        Such a server may show half of a text, or none, while it takes another, and delete both where two write at
+        once. So the list is read twice, and all that is seen in it is wanted from then on.
+        """
+        found, before = self._read()
+        self._sleep(SETTLE_S / 4 if before else SETTLE_S)
+        if self._read() != (found, before):
+            return False
+        wanted[:0] = [device for device in parse(before, self.where) if device not in wanted]
+        after = added(before, wanted, self.where)
+        if found is None or after != before:
+            self._store.put(LIST_NAME, after, _meta(after))
+            self._sleep(SETTLE_S * (1 + random.random()))
+            return False
+        return True
 
     def _read(self) -> tuple[ObjectInfo | None, bytes]:
         """The list with its ETag. The ETag comes first: it never stands for newer text than what is read."""
@@ -188,3 +208,7 @@ class StoredDeviceList(DeviceList):
         if found is None:
             return None, b""
         return found, self.text() or b""
+
+
+def _meta(text: bytes) -> ObjectMeta:
+    return ObjectMeta(hashlib.sha256(text).hexdigest(), "text/plain; charset=utf-8")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ingest.config import Destination
-from ingest.device_list import FileDeviceList, StoredDeviceList, device_list
+from ingest.device_list import SETTLE_S, FileDeviceList, StoredDeviceList, device_list
 from ingest.devices import LIST_NAME, added, checked_id, parse, refuse_unknown
 from ingest.errors import ConfigError
 from tests.s3_servers import S3Server, s3_destination
+from tests.stores.proxy import Forward, Request, Response, error, proxied
 
 AT_ONCE = 6
 
@@ -132,12 +133,13 @@ class TestInABucket:
         destination = s3_destination(rclone_s3, monkeypatch)
         bucket = destination.url.split("/")[2]
         client = rclone_s3.client()
-        slept: list[float] = []
+        written: list[float] = []
 
         def overwritten_meanwhile(duration_s: float) -> None:
-            if not slept:
-                client.put_object(Bucket=bucket, Key=LIST_NAME, Body=b"theirs\n")
-            slept.append(duration_s)
+            if duration_s > SETTLE_S:
+                written.append(duration_s)
+                if len(written) == 1:
+                    client.put_object(Bucket=bucket, Key=LIST_NAME, Body=b"theirs\n")
 
         plain = device_list(destination)
         assert isinstance(plain, StoredDeviceList)
@@ -145,4 +147,43 @@ class TestInABucket:
         client.close()
 
         assert plain.devices() == ["theirs", "ours"]
-        assert len(slept) == 2
+        assert len(written) == 2
+
+    @pytest.mark.parametrize("seen", [b"", b"one\n"])
+    def test_half_a_list_that_another_is_writing_is_not_taken_for_it(
+        self, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch, seen: bytes
+    ) -> None:
+        destination = s3_destination(rclone_s3, monkeypatch)
+        bucket = destination.url.split("/")[2]
+        client = rclone_s3.client()
+        client.put_object(Bucket=bucket, Key=LIST_NAME, Body=seen)
+        left = [b"one\ntwo\n"]
+
+        def written_whole_meanwhile(duration_s: float) -> None:
+            if left:
+                client.put_object(Bucket=bucket, Key=LIST_NAME, Body=left.pop())
+
+        plain = device_list(destination)
+        assert isinstance(plain, StoredDeviceList)
+        StoredDeviceList(plain._store, written_whole_meanwhile).add(["ours"])
+        client.close()
+
+        assert plain.devices() == ["one", "two", "ours"]
+
+    def test_a_server_that_answers_later_is_asked_again(
+        self, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        busy = {"PUT": 2, "GET": 1, "HEAD": 1, "POST": 1}
+
+        def often_busy(request: Request, forward: Forward) -> Response:
+            if busy.get(request.method):
+                busy[request.method] -= 1
+                return error(500, "InternalError")
+            return forward(request)
+
+        with proxied(moto_s3) as (server, proxy):
+            destination = s3_destination(server, monkeypatch)
+            proxy.handle = often_busy
+            device_list(destination).add(["ours"])
+            assert device_list(destination).devices() == ["ours"]
+        assert not any(busy.values())

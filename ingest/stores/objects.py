@@ -27,6 +27,7 @@ from ingest.stores.base import (
     Transfer,
     bare_etag,
 )
+from ingest.stores.retry import where_answered_later
 from ingest.stores.source import hashed_pieces, read_whole, size_of
 from ingest.stores.vendor_errors import OBSTORE_ERRORS, Place, from_obstore
 
@@ -162,6 +163,7 @@ class ObjectStore(Store):
         except OBSTORE_ERRORS as error:
             raise from_obstore(error, self.place, key) from None
 
+    @where_answered_later
     def minds_etags(self, key: str) -> bool:
         """Whether :meth:`put_if_unchanged` is refused where it should be. ``key`` is stored, and deleted again."""
         body = b"probe"

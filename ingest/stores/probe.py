@@ -27,6 +27,7 @@ from ingest.errors import (
 )
 from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store
 from ingest.stores.parts import list_parts
+from ingest.stores.retry import where_answered_later
 from ingest.stores.vendor_errors import BOTO_ERRORS, OBSTORE_ERRORS, from_boto, from_obstore
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def probe_s3(store: S3Store, wanted: str) -> Capabilities:
     )
 
 
+@where_answered_later
 def _probe(
     store: ObjectStore,
     wanted: str,

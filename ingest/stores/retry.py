@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from ingest.errors import ChecksumMismatch, StoreError, StoreRefused, StoreUnreachable
 from ingest.stores.base import ObjectInfo, Store, never
@@ -19,6 +26,19 @@ PASSING = (StoreUnreachable, ChecksumMismatch)
 LONGEST_WAIT_S = 15
 NAP_S = 0.2
 
+
+def _answered_later(error: BaseException) -> bool:
+    return isinstance(error, StoreUnreachable) and error.status is not None
+
+
+where_answered_later = retry(
+    stop=stop_after_attempt(4),
+    wait=wait_random_exponential(multiplier=0.3, max=3),
+    retry=retry_if_exception(_answered_later),
+    reraise=True,
+)
+"""Repeats what a person waits for: a few seconds where a server says "later", not at all where there is none."""
+
 Answer = TypeVar("Answer")
 
 
@@ -27,8 +47,8 @@ class RetryingStore(WrappedStore):
 
     Where it is refused, it is repeated once if there are other credentials by now.
     A server that says for how long it wants to be left alone (Retry-After) is, by all threads.
-    ``check`` is called five times a second while it waits, and interrupts by raising. :meth:`probe` is not
-    repeated: it is asked by a person who waits for the answer.
+    ``check`` is called five times a second while it waits, and interrupts by raising. :meth:`probe` repeats
+    by itself what it must.
 
     A put with ``if_absent`` whose answer was lost may find its own object when it is repeated, and then
     raises ObjectExists: compare what is there.

@@ -49,7 +49,8 @@ class Dropped(Exception):
     """The connection is to be closed without an answer."""
 
 
-Handler = Callable[[Request, Callable[[Request], Response]], Response]
+Forward = Callable[[Request], Response]
+Handler = Callable[[Request, Forward], Response]
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Proxy:
         return sum(1 for request in self.seen if request.method == method and part in request.path)
 
 
-def forward_to(endpoint: str) -> Callable[[Request], Response]:
+def forward_to(endpoint: str) -> Forward:
     """What sends a request on, as it is."""
 
     def forward(request: Request) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tests.s3_servers import S3Server, s3_destination
 from tests.stores.helpers import MIB, UPLOAD, Records, large_file, meta_of, probed, put
 from tests.stores.proxy import (
     Dropped,
+    Forward,
     Request,
     Response,
     checking_sha256,
@@ -22,8 +22,6 @@ from tests.stores.proxy import (
     flipping_a_bit,
     proxied,
 )
-
-Forward = Callable[[Request], Response]
 
 
 @pytest.mark.parametrize("checksum", ["md5", "read_back"])
