@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ingest import manifest
+from ingest.card_reading import Reading
 from ingest.digests import hashed, pieces_of
-from ingest.errors import ObjectMissing
+from ingest.errors import ItemError, ObjectMissing
 from ingest.items import FileItem, as_utf8
 from ingest.job import Job
 from ingest.manifest_parts import as_path, as_text, as_time
@@ -73,7 +74,8 @@ def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCh
     """Look at a card, its backup copies and what the store has of it, when its job has ended. Reads only.
 
     The card is listed anew: a file that is new, or was written since it was listed, has no proven copy. Each backup
-    copy is read and hashed, and no copy may be the file on the card itself. The store must vouch for an object: by an
+    copy is read and hashed, and so is the file on the card, which may be another card by now with the same names, sizes
+    and times; no copy may be the file on the card itself. The store must vouch for an object: by an
     ETag that is the MD5 of those same bytes; or, where this job stored it, by the checksum that it confirmed then and
     the ETag that it still has; else it is read back.
 
@@ -158,7 +160,7 @@ def _problem(
     md5 = None
     if has_backup:
         problem, md5 = _problem_with_backup(copies, store)
-        if problem:
+        if problem := problem or _problem_on_card(copies):
             return problem
     if is_object(copies.source, store, copies.key):
         return f"the object {copies.key!r} is the file on the card itself: give --to another folder"
@@ -207,6 +209,14 @@ def _problem_with_backup(copies: _Copies, store: Store) -> tuple[str, str]:
         if is_one:
             return f"{shown} is the {what} itself: give --backup another folder", md5
     return "", md5
+
+
+def _problem_on_card(copies: _Copies) -> str:
+    try:
+        sha256 = Reading(copies.source, lambda: None).sha256()
+    except ItemError as error:
+        return error.what
+    return "" if sha256 == copies.row["sha256"] else "has other bytes on the card than were copied: is it another card?"
 
 
 def _digests_of(path: Path) -> tuple[str, str]:

@@ -15,11 +15,11 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from ingest.backup import BackupFolder, Kept
+from ingest.card_reading import Reading
 from ingest.config import ConfigPath, local_folder
 from ingest.devices import checked_id
 from ingest.errors import ConfigError, KeyConflict, KeyInvalid, SourceMissing, SourceUnreadable
 from ingest.items import FileItem, Item, as_utf8
-from ingest.plugins.card_reading import Reading
 from ingest.plugins.files import Folder, FolderParams
 from ingest.plugins.folder_walk import Walk
 from ingest.plugins.local import regular_file

@@ -193,6 +193,13 @@ def _garble(path: Path) -> None:
     path.write_bytes(path.read_bytes()[::-1])
 
 
+def _put_in_another_card(path: Path) -> None:
+    """Another card of the device, whose clock begins anew with each: its names, sizes and times are the same."""
+    info = path.stat()
+    _garble(path)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
 Break = Callable[[str, Path, Path, Path], object]
 BREAKS: dict[str, tuple[Break, str]] = {
     "copy-gone": (lambda name, card, backup, raw: (backup / name).unlink(), "No such file"),
@@ -204,6 +211,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
         lambda name, card, backup, raw: (card / name).write_text("WRITTEN"),
         "was written on the card",
     ),
+    "another": (lambda name, card, backup, raw: _put_in_another_card(card / name), "is it another card?"),
 }
 """What makes a card unsafe, by a file's name: from that, the card, the backup and the objects; and how it is said."""
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from ingest.card_reading import Reading
 from ingest.errors import ConfigError, ItemError, KeyConflict, KeyInvalid, SourceUnreadable, Stopped
 from ingest.items import FileItem, as_utf8
 from ingest.plugins.card import Card, CardParams
 from ingest.plugins.card_file import CardFile
-from ingest.plugins.card_reading import Reading
 from ingest.processors import Params, Source
 from tests.needs import require
 from tests.plugins.making import context

@@ -1,4 +1,4 @@
-"""A card's file read once, for its copy and its SHA-256 in one; a card that is worn out is told."""
+"""A card's file, read for its copy and its SHA-256 in one; a card that is worn out is told."""
 
 from __future__ import annotations
 
@@ -71,8 +71,17 @@ class Reading:
 
 
 def _opened(path: Path) -> int:
-    """A descriptor. The time of last access stays as it was where the system lets us ask for that."""
-    flags = os.O_RDONLY | os.O_CLOEXEC
+    """A descriptor, of what the card itself has, as far as the system lets itself be asked for that.
+
+    The time of last access stays as it was where the system lets us ask for that.
+    """
+    file = _descriptor(path, os.O_RDONLY | os.O_CLOEXEC)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    return file
+
+
+def _descriptor(path: Path, flags: int) -> int:
     with suppress(OSError):  # it is granted to the file's owner alone; what else is wrong is said below
         return os.open(path, flags | getattr(os, "O_NOATIME", 0))
     try:
