@@ -216,7 +216,11 @@ def _problem_on_card(copies: _Copies) -> str:
         sha256 = Reading(copies.source, lambda: None).sha256()
     except ItemError as error:
         return error.what
-    return "" if sha256 == copies.row["sha256"] else "has other bytes on the card than were copied: is it another card?"
+    return (
+        ""
+        if sha256 == copies.row["sha256"]
+        else "has other bytes on the card than were copied: is it another card?"
+    )
 
 
 def _digests_of(path: Path) -> tuple[str, str]:
