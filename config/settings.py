@@ -9,12 +9,12 @@ from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from ingest.config.explain import in_words
 from ingest.config.paths import from_home
+from ingest.config.redis_url import checked_redis_url
 from ingest.errors import ConfigError, did_you_mean
 
 PREFIX = "INGEST_"
@@ -36,15 +36,6 @@ def _of_this_user(path: str) -> Path:
         return from_home(Path(path))
     except ValueError as error:
         raise ConfigError(str(error), hint="set HOME to a folder that may be written") from None
-
-
-def _has_a_port(url: str) -> bool:
-    """Whether the port, where there is one, is a number. It may be a piece of a password, so its error is not shown."""
-    try:
-        urlsplit(url).port  # noqa: B018 - it is looked at when asked for
-    except ValueError:
-        return False
-    return True
 
 
 class Settings(BaseModel):
@@ -114,16 +105,8 @@ class Settings(BaseModel):
 
     @field_validator("redis_url")
     @classmethod
-    def _known_scheme(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
-        if url is not None and {"password", "username"} & parse_qs(urlsplit(url).query).keys():
-            raise ValueError("must not hold a user or password behind `?`; write redis://user:password@host")
-        if url is not None and not _has_a_port(url):
-            raise ValueError(
-                "has no number as its port; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
-            )
-        return url
+    def _of_one_server(cls, url: str | None) -> str | None:
+        return url and checked_redis_url(url)
 
     @classmethod
     def load(cls) -> Settings:

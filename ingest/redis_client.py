@@ -13,6 +13,9 @@ import redis.exceptions
 from ingest.errors import RedisError, RedisFull, RedisRefused, RedisUnreachable
 
 SOCKET_TIMEOUT_S = 10.0
+_TLS_HINT = (
+    "behind `?` ssl_ca_certs names the file of its CA; ssl_certfile and ssl_keyfile those of this machine"
+)
 
 
 def connect(url: str) -> redis.Redis:
@@ -27,13 +30,13 @@ def connect(url: str) -> redis.Redis:
 
 
 def without_password(url: str) -> str:
-    """``url`` as it may be shown: its password left out, and all that redis-py takes from behind a ``?``."""
+    """``url`` as it may be shown: without its password, and of what is behind a ``?`` with numbers and files alone."""
     address, mark, query = url.partition("?")
     parts = urlsplit(address)
     if parts.password is not None:
         shown = parts.netloc.rpartition("@")[2]
         address = parts._replace(netloc=f"{parts.username or ''}:***@{shown}").geturl()
-    return address + mark + re.sub(r"\b(?!db=)(\w+)=[^&]*", r"\1=***", query)
+    return address + mark + re.sub(r"\b(?!db=|ssl_\w+(?<!password)=)(\w+)=[^&]*", r"\1=***", query)
 
 
 def _takes_no_writes(error: redis.exceptions.ResponseError) -> bool:
@@ -66,7 +69,7 @@ def redis_errors(url: str) -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise RedisUnreachable(
             f"Redis at {shown} cannot be reached: {_reason(error)}",
-            hint="is it running? `ingest doctor` looks",
+            hint=_TLS_HINT if re.search("SSL|X509", str(error)) else "is it running? `ingest doctor` looks",
         ) from error
     except redis.exceptions.ResponseError as error:
         if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):

@@ -203,8 +203,9 @@ def register() -> None:
 
 
 def broker_url(url: str) -> str:
-    """kombu's form of a Redis URL in redis-py's form."""
-    scheme, _, rest = url.partition("://")
-    return {"redis": "ingestredis://", "rediss": "ingestrediss://", "unix": "ingestredis+socket://"}[
-        scheme
-    ] + rest
+    """kombu's form of a Redis URL in redis-py's form. To kombu a ``;`` would begin another server's URL."""
+    scheme, _, rest = url.replace(";", "%3B").partition("://")
+    if scheme == "unix":
+        path, _, database = rest.partition("?db=")
+        return f"ingestredis+socket://{path}?virtual_host={database or 0}"
+    return f"ingest{scheme}://{rest}"

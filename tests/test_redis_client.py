@@ -27,11 +27,50 @@ from tests.s3_servers import free_port
             "redis://host/0?db=1&username=me&password=hushhush",
             "redis://host/0?db=1&username=***&password=***",
         ),
-        ("rediss://:hushhush@h?ssl_password=hushhush&db=2", "rediss://:***@h?ssl_password=***&db=2"),
+        (
+            "rediss://:hushhush@h?ssl_password=hushhush&ssl_ca_certs=/ca.pem",
+            "rediss://:***@h?ssl_password=***&ssl_ca_certs=/ca.pem",
+        ),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h",
+        "sentinel://h:26379/hushhush",
+        "redis+cluster://:hushhush@h",
+        "redis://h/hushhush",
+        "redis://h/0/1",
+        "redis://h/-1",
+        "redis://h/0 ",
+        "redis://h:99999/0",
+        "redis://h1:1,h2:2/0",
+        "redis://:hush[hush@h/0",
+        "redis://:12/hushhush@h/0",
+        "redis://:12?hushhush@h/0",
+        "redis://:12#hushhush@h/0",
+        "redis://h?db=1",
+        "redis://h/0?socket_timeout=hushhush",
+        "rediss://h?db=1",
+        "rediss://h?ssl_cert_reqs=hushhush",
+        "rediss://h?ssl_min_version=TLSv1_2",
+        "rediss://h?ssl_ca_certs=/nowhere/ca.pem",
+        "unix://run/redis.sock",
+        "unix://:hushhush@",
+        "unix:///run/redis.sock?db=hushhush",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("INGEST_REDIS_URL", url)
+
+    with pytest.raises(ConfigError, match=r"INGEST_REDIS_URL: (must start|has |names )") as caught:
+        Settings.load()
+
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

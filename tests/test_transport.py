@@ -167,6 +167,20 @@ def test_no_lease_has_run_out_while_redis_was_away(tmp_path: Path, monkeypatch: 
         assert time.monotonic() - up_s > 2.5
 
 
+def test_the_queue_is_in_the_database_of_the_ledger(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INGEST_REDIS_URL", f"{redis_url}?db=3")
+    job = job_over(tmp_path)
+
+    job.queue.publish([7])
+
+    assert job.queue.known() == {7}
+    with consumer(job, 60) as queue:
+        queue.get(timeout=5).ack()
+    assert job.queue.known() == set()
+
+
 def test_a_lease_that_has_run_out_goes_back_to_the_queue(job: Job) -> None:
     with consumer(job, 1.0) as dead, consumer(job, 1.0) as other:
         lost = dead.get(timeout=5)
@@ -188,7 +202,9 @@ def test_a_lease_that_has_run_out_goes_back_to_the_queue(job: Job) -> None:
     [
         ("redis://:p@h:1/0", "ingestredis://:p@h:1/0"),
         ("rediss://h/2", "ingestrediss://h/2"),
-        ("unix:///run/redis.sock", "ingestredis+socket:///run/redis.sock"),
+        ("redis://:p;redis@h", "ingestredis://:p%3Bredis@h"),
+        ("unix://:p@/run/redis.sock", "ingestredis+socket://:p@/run/redis.sock?virtual_host=0"),
+        ("unix:///run/redis.sock?db=3", "ingestredis+socket:///run/redis.sock?virtual_host=3"),
     ],
 )
 def test_urls_are_turned_into_kombu_s(url: str, kombu_s: str) -> None:
