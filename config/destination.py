@@ -47,7 +47,12 @@ class Destination(Strict):
         "the server checks, else an ETag that is the MD5, else everything is read back. `none` trusts the "
         "connection.",
     )
-    storage_class: str | None = Field(default=None, description="S3 storage class, such as `STANDARD_IA`.")
+    storage_class: str | None = Field(
+        default=None,
+        pattern="^[!-~]+$",
+        description="S3 storage class of the data, such as `STANDARD_IA` or `GLACIER`. Manifests and markers, which "
+        "are read again, get the bucket's own.",
+    )
     dedupe: Literal["sha256"] | None = Field(
         default=None,
         description="`sha256`: content that this bucket has under any key is not sent again. Markers "
@@ -112,11 +117,11 @@ class Destination(Strict):
 
     @property
     def bucket(self) -> Self:
-        """The whole bucket that it lies in, as a destination without a prefix."""
+        """The whole bucket that it lies in, as a destination without a prefix, in the bucket's own storage class."""
         scheme, _, rest = self.url.partition("://")
         if scheme == "file":
             return self
-        return self.model_copy(update={"url": f"{scheme}://{rest.partition('/')[0]}"})
+        return self.model_copy(update={"url": f"{scheme}://{rest.partition('/')[0]}", "storage_class": None})
 
 
 def local_folder(url: str) -> Path | None:

@@ -71,8 +71,7 @@ def device_list(destination: Destination) -> DeviceList:
     folder = local_folder(destination.url)
     if folder is not None:
         return FileDeviceList(folder / LIST_NAME)
-    plain = destination.model_copy(update={"storage_class": None})
-    store = open_bucket(plain, UploadConfig(), UNCHECKED)
+    store = open_bucket(destination, UploadConfig(), UNCHECKED)
     assert isinstance(store, ObjectStore)
     return StoredDeviceList(store)
 

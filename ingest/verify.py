@@ -12,7 +12,7 @@ from typing import Any
 
 from ingest import manifest
 from ingest.digests import hashed
-from ingest.errors import JobError, ObjectMissing, Stopped
+from ingest.errors import ItemError, JobError, ObjectMissing, Stopped
 from ingest.job import Job
 from ingest.ledger import State
 from ingest.markers import DUPLICATE_OF, object_key
@@ -154,6 +154,8 @@ def _read(store: Store, row: _Row, check: Callable[[], None]) -> Finding:
         sha256, size_bytes = hashed(store.read(row.object_key), check)
     except ObjectMissing:
         return row.finding("is missing")
+    except ItemError as error:  # it is archived, say
+        return row.finding(f"cannot be read: {error.what}")
     if sha256 == row.sha256:
         return row.finding("")
     return row.finding(f"has other content: {size_bytes} bytes with SHA-256 {sha256}")

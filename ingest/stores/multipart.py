@@ -155,7 +155,7 @@ class Multipart:
         )
         try:
             answer = self._store.clients.boto.create_multipart_upload(
-                **self._store.named(key), **self._store.headers(meta), **extra
+                **self._store.named(key), **self._store.headers(key, meta), **extra
             )
         except BOTO_ERRORS as error:
             raise from_boto(error, self._store.place, key) from None

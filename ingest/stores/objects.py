@@ -41,6 +41,9 @@ SLOWEST_UPLINK_BYTES_PER_S = 125_000
 NO_RETRIES: RetryConfig = {"max_retries": 0}
 """Retry is the wrapper's: it asks whether to stop while it waits."""
 
+INTERNAL = ".ingest/"
+"""Where manifests are."""
+STORAGE_CLASS = "Storage-Class"
 _STANDARD = frozenset(
     (
         "Content-Type",
@@ -48,7 +51,7 @@ _STANDARD = frozenset(
         "Content-Disposition",
         "Content-Encoding",
         "Content-Language",
-        "Storage-Class",
+        STORAGE_CLASS,
     )
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -135,7 +138,7 @@ class ObjectStore(Store):
                 key,
                 body,
                 use_multipart=False,
-                attributes=self._attributes(meta),
+                attributes=self._attributes(key, meta),
                 mode="create" if create else "overwrite",
             )
         except OBSTORE_ERRORS as error:
@@ -157,7 +160,7 @@ class ObjectStore(Store):
                 key,
                 body,
                 use_multipart=False,
-                attributes=self._attributes(meta),
+                attributes=self._attributes(key, meta),
                 mode="create" if etag is None else {"e_tag": f'"{etag}"'},
             )
         except OBSTORE_ERRORS as error:
@@ -247,7 +250,7 @@ class ObjectStore(Store):
                 self._client,
                 key,
                 _noting(hashed_pieces(path, meta, PIECE_BYTES, transfer.check), transfer, raised),
-                attributes=self._attributes(meta),
+                attributes=self._attributes(key, meta),
                 chunk_size=self._upload.part_size_bytes,
                 max_concurrency=4,
             )
@@ -260,11 +263,30 @@ class ObjectStore(Store):
         transfer.sent(size_bytes)
         return Stored(key, size_bytes, bare_etag(answer["e_tag"]))
 
-    def _attributes(self, meta: ObjectMeta) -> dict[str, str]:
+    def _attributes(self, key: str, meta: ObjectMeta) -> dict[str, str]:
         attributes = {"Content-Type": meta.content_type, **meta.metadata, "sha256": meta.sha256}
-        if self._destination.storage_class is not None:
-            attributes["Storage-Class"] = self._destination.storage_class
-        return attributes
+        storage_class = self.storage_class_of(key)
+        return attributes if storage_class is None else {**attributes, STORAGE_CLASS: storage_class}
+
+    def storage_class_of(self, key: str) -> str | None:
+        """The class to store an object in, where not the bucket's own: manifests must be readable, and data may be
+        archived.
+        """
+        return None if key.startswith(INTERNAL) else self._destination.storage_class
+
+    def try_storage_class(self, key: str) -> None:
+        """Store a small object in the class that the destination names, if it names one.
+
+        Raises:
+            StoreError: the store does not know it.
+        """
+        storage_class = self._destination.storage_class
+        if storage_class is not None:
+            attributes = {STORAGE_CLASS: storage_class}
+            try:
+                obstore.put(self._client, key, b"probe", use_multipart=False, attributes=attributes)
+            except OBSTORE_ERRORS as error:
+                raise from_obstore(error, self.place) from None
 
     def stat(self, key: str) -> ObjectInfo | None:
         """See :meth:`Store.stat`."""
@@ -325,7 +347,7 @@ class ObjectStore(Store):
 
 def listed(key: str, prefix: str) -> bool:
     """Whether a key is listed under ``prefix``: the manifests' folder only where it is asked for."""
-    return not key.startswith(".ingest/") or prefix.startswith(".ingest/")
+    return not key.startswith(INTERNAL) or prefix.startswith(INTERNAL)
 
 
 def _noting(pieces: Iterator[bytes], transfer: Transfer, raised: list[Exception]) -> Iterator[bytes]:

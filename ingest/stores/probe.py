@@ -72,7 +72,7 @@ def _probe(
     folder = f".ingest/probe-{secrets.token_hex(8)}"
     body = secrets.token_bytes(1000)
     meta = ObjectMeta(hashlib.sha256(body).hexdigest(), "application/x-ingest-probe", {"probe": "a+b/c=d"})
-    keys = [f"{folder}/{name}" for name in ("plain", "absent", "sha256", "parts", "unsigned")]
+    keys = [f"{folder}/{name}" for name in ("plain", "absent", "sha256", "parts", "unsigned", "class")]
     trusting = Capabilities(if_absent=True, checksum=Checksum.NONE, metadata=False, resumable=False)
     store.go_by(trusting)
     try:
@@ -86,6 +86,7 @@ def _probe(
         found = replace(trusting, if_absent=if_absent, checksum=checksum, metadata=metadata)
         found = replace(found, md5_etags=md5, probed_at_s=probed_at_s)
         found = replace(found, resumable=resumable(keys[3]), unsigned_body=unsigned_body(keys[4], checksum))
+        store.try_storage_class(keys[5])
     except BaseException:
         with suppress(StoreError):
             store.delete(keys)

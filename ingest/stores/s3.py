@@ -107,20 +107,21 @@ class S3Store(ObjectStore):
         if self.capabilities.checksum is Checksum.SHA256:
             extra["ChecksumSHA256"] = b64encode(hashlib.sha256(body).digest()).decode()
         try:
-            answer = self.clients.boto.put_object(**self.named(key), **self.headers(meta), **extra, Body=body)
+            answer = self.clients.boto.put_object(
+                **self.named(key), **self.headers(key, meta), **extra, Body=body
+            )
         except BOTO_ERRORS as error:
             raise from_boto(error, self.place, key) from None
         return self._checked(key, body, meta, answer.get("ETag"))
 
-    def headers(self, meta: ObjectMeta) -> dict[str, Any]:
+    def headers(self, key: str, meta: ObjectMeta) -> dict[str, Any]:
         """What is stored with an object, as boto3 takes it."""
         headers: dict[str, Any] = {
             "ContentType": meta.content_type,
             "Metadata": {**meta.metadata, "sha256": meta.sha256},
         }
-        if self._destination.storage_class is not None:
-            headers["StorageClass"] = self._destination.storage_class
-        return headers
+        storage_class = self.storage_class_of(key)
+        return headers if storage_class is None else {**headers, "StorageClass": storage_class}
 
     def _put_large(
         self, key: str, path: Path, size_bytes: int, meta: ObjectMeta, transfer: Transfer, *, if_absent: bool

@@ -124,6 +124,7 @@ _HINTS: dict[str, str] = {
     "ExpiredToken": "the credentials have expired; log in again (`aws sso login`) or renew AWS_SESSION_TOKEN",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set destination.region",
     "PermanentRedirect": "the bucket is in another region; set destination.region",
+    "InvalidStorageClass": "check destination.storage_class",
 }
 _CREDENTIALS = {"gs": "the GOOGLE_* variables", "az": "the AZURE_* variables"}
 
@@ -226,7 +227,7 @@ def answered(
         return StoreFull(
             f"{place}: no space or quota is left ({said})", hint="free some; the work goes on by itself"
         )
-    ours = _named(kind, place, key, f"the server answered {said}")
+    ours = _named(kind, place, key, f"the server answered {said}", hint=_HINTS.get(code))
     if isinstance(ours, StoreUnreachable):
         ours.status = status
     return ours

@@ -33,9 +33,9 @@ def garbled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         keys.append(key)
         boto, named = store.clients.boto, store.named(key)
         if size_bytes < PART_BYTES:
-            boto.put_object(**named, **store.headers(meta), Body=bytes(size_bytes))
+            boto.put_object(**named, **store.headers(key, meta), Body=bytes(size_bytes))
             raise Killed
-        upload_id = boto.create_multipart_upload(**named, **store.headers(meta))["UploadId"]
+        upload_id = boto.create_multipart_upload(**named, **store.headers(key, meta))["UploadId"]
         parts: list[Any] = []
         for number, part_bytes in enumerate((PART_BYTES, size_bytes - PART_BYTES), 1):
             answer = boto.upload_part(**named, UploadId=upload_id, PartNumber=number, Body=bytes(part_bytes))
