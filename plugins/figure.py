@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
@@ -27,6 +28,8 @@ _GAP_COLOUR = (222, 222, 222)
 _LEFT, _TOP, _RIGHT, _BOTTOM = 72, 34, 112, 52
 _BAR_GAP, _BAR_WIDTH, _TICK = 18, 16, 5
 _FONT_PX, _TITLE_PX = 12, 14
+_LABEL_HEIGHT_PX, _LABEL_GAP_PX = 14, 8
+_MOST_LABELS, _MOST_TIMES = 8, 6
 _STEPS = (1, 2, 2.5, 5)
 _TIME_STEPS_S = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600,
@@ -55,7 +58,8 @@ def figure_png(pixels: Indices, axes: Axes, limits: Limits, labels: Labels, colo
     whole = Image.fromarray(frame, "L")
     draw = ImageDraw.Draw(whole)
     _draw_times(draw, axes, labels)
-    draw.text((_LEFT, _TOP - 10), labels.title, _BLACK, _font(_TITLE_PX), anchor="ls")
+    room_px = whole.width - _LABEL_GAP_PX - _font(_TITLE_PX).getlength(labels.title)
+    draw.text((min(_LEFT, room_px), _TOP - 10), labels.title, _BLACK, _font(_TITLE_PX), anchor="ls")
     frame = np.asarray(whole).copy()
     frame[_TOP : _TOP + axes.height, _LEFT : _LEFT + axes.width] = pixels
     return png(frame, _palette(colour_map))
@@ -106,7 +110,7 @@ def _draw_bar(image: Image.Image, draw: ImageDraw.ImageDraw, axes: Axes, limits:
     ramp = np.linspace(MAP_COLOURS - 1, 0, axes.height).round().astype(np.uint8)
     image.paste(Image.fromarray(np.repeat(ramp[:, None], _BAR_WIDTH, axis=1), "L"), (left, top))
     draw.rectangle((left - 1, top - 1, left + _BAR_WIDTH, bottom), outline=_BLACK)
-    for level in _round_numbers(limits.low_db, limits.high_db, 8):
+    for level in _round_numbers(limits.low_db, limits.high_db, _most_labels(axes)):
         y = bottom - 0.5 - (level - limits.low_db) / (limits.high_db - limits.low_db) * axes.height
         draw.line((left + _BAR_WIDTH + 1, y, left + _BAR_WIDTH + _TICK, y), fill=_BLACK)
         draw.text((left + _BAR_WIDTH + _TICK + 4, y), f"{level:g}", _BLACK, _font(_FONT_PX), anchor="lm")
@@ -124,14 +128,26 @@ def _draw_upright(image: Image.Image, text: str, x: int, y: int) -> None:
 
 def _draw_times(draw: ImageDraw.ImageDraw, axes: Axes, labels: Labels) -> None:
     bottom = _TOP + axes.height
-    step_s = next((step for step in _TIME_STEPS_S if labels.duration_s / step <= 6), 2 * _TIME_STEPS_S[-1])
-    step_ns = round(step_s * SECOND_NS)
-    first_ns = -(-labels.start_ns // step_ns) * step_ns
-    decimals = max(0, -math.floor(math.log10(step_s)))
-    for time_ns in range(first_ns, labels.start_ns + round(labels.duration_s * SECOND_NS) + 1, step_ns):
+    times_ns, decimals = _times(axes, labels)
+    for time_ns in times_ns:
         x = _LEFT + (time_ns - labels.start_ns) / SECOND_NS / labels.duration_s * axes.width
         draw.line((x, bottom + 1, x, bottom + _TICK), fill=_BLACK)
         draw.text((x, bottom + _TICK + 4), _clock(time_ns, decimals), _BLACK, _font(_FONT_PX), anchor="mt")
+
+
+def _times(axes: Axes, labels: Labels) -> tuple[Sequence[int], int]:
+    """The round times that have room for their labels, and their decimals; where there is none, the start alone."""
+    start_ns, end_ns = labels.start_ns, labels.start_ns + round(labels.duration_s * SECOND_NS)
+    for step_s in _TIME_STEPS_S:
+        decimals = max(0, -math.floor(math.log10(step_s)))
+        room_px = _font(_FONT_PX).getlength(_clock(0, decimals)) + _LABEL_GAP_PX
+        if labels.duration_s / step_s > min(_MOST_TIMES, axes.width / room_px):
+            continue
+        step_ns = round(step_s * SECOND_NS)
+        times_ns = range(-(-start_ns // step_ns) * step_ns, end_ns + 1, step_ns)
+        if times_ns:
+            return times_ns, decimals
+    return [start_ns], 3 if start_ns % SECOND_NS else 0
 
 
 def _clock(time_ns: int, decimals: int) -> str:
@@ -144,11 +160,24 @@ def _frequency_ticks(axes: Axes) -> list[tuple[float, float]]:
     """Round frequencies, and their places between the lower edge (0) and the upper one (1)."""
     low, high = axes.freq_min_hz, axes.freq_max_hz
     if axes.freq_scale == "linear":
-        return [(hz, (hz - low) / (high - low)) for hz in _round_numbers(low, high, 8)]
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+        return [(hz, (hz - low) / (high - low)) for hz in _round_numbers(low, high, _most_labels(axes))]
     span = math.log(high / low)
-    return [(hz, math.log(hz / low) / span) for hz in found if low <= hz <= high]
+    return [(hz, math.log(hz / low) / span) for hz in _log_frequencies(axes)]
+
+
+def _log_frequencies(axes: Axes) -> list[float]:
+    """1, 2 and 5 of each decade, where they have room; 1 alone, where not; in a narrow band, more than these."""
+    low, high = axes.freq_min_hz, axes.freq_max_hz
+    decades = math.log10(high / low)
+    digits = (1, 2, 5) if math.log10(2) / decades * axes.height >= _LABEL_HEIGHT_PX else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [hz for power in powers for digit in digits if low <= (hz := digit * 10.0**power) <= high]
+    return found if len(found) > 2 or decades > 1 else _round_numbers(low, high, _most_labels(axes))
+
+
+def _most_labels(axes: Axes) -> int:
+    """How many labels have room above each other."""
+    return max(1, min(_MOST_LABELS, axes.height // _LABEL_HEIGHT_PX))
 
 
 def _round_numbers(low: float, high: float, most: int) -> list[float]:

@@ -28,6 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "range_to": 0.95,
     }
 }
+LEAST_FIGURE_PX = 100
 _CODE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -47,7 +48,8 @@ class SpectrogramParams(Params):
     )
     style: Literal["image", "figure", "none"] = Field(
         default="image",
-        description="`image` is the bare picture, `figure` has axes, a colour bar and a title, `none` is no picture.",
+        description="`image` is the bare picture, `figure` has axes, a colour bar and a title (and "
+        "room for them from 100 x 100 pixels on), `none` is no picture.",
     )
     width_px: int = Field(
         default=512, ge=16, le=8192, description="Width of the picture in pixels, without axes."
@@ -176,6 +178,10 @@ class SpectrogramParams(Params):
         low, high = self.fixed_limits_db
         if high <= low:
             raise ValueError(f"level_max_db ({high:g}) is not above level_min_db ({low:g})")
+        if self.style == "figure" and min(self.width_px, self.height_px) < LEAST_FIGURE_PX:
+            raise ValueError(
+                f"a figure has room for its words from {LEAST_FIGURE_PX} x {LEAST_FIGURE_PX} pixels on"
+            )
         if self.clip == "flac" and self.clip_bits == 32:
             raise ValueError("clip_bits is 32; FLAC holds 16 or 24")
         if self.clip == "none" and self.style == "none":

@@ -356,6 +356,7 @@ class TestBounds:
             ({"freq_scale": "log"}, "no 0 Hz"),
             ({"freq_min_hz": 10, "freq_max_hz": 5}, "not above freq_min_hz"),
             ({"level_min_db": 90}, "not above level_min_db"),
+            ({"style": "figure", "width_px": 64}, "100 x 100 pixels"),
             ({"clip": "flac", "clip_bits": 32}, "FLAC holds 16 or 24"),
             ({"clip": "none", "style": "none"}, "nothing would be stored"),
             ({"clip_scale": -1}, "no factor"),
