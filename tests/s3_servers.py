@@ -102,7 +102,11 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """``rclone serve s3`` over a folder: signatures and Content-MD5 are checked, If-None-Match is not."""
+    """``rclone serve s3`` over a folder: signatures and Content-MD5 are checked, If-None-Match is not.
+
+    It keeps its directories in memory for as long as it runs: read again from the folder, which it does after five
+    minutes otherwise, a key with a newline is another one.
+    """
     folder = tmp_path_factory.mktemp("rclone")
     (folder / "buckets").mkdir()
     rclone = program("rclone")
@@ -119,6 +123,8 @@ def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             config,
             "--vfs-cache-mode",
             "off",
+            "--dir-cache-time",
+            "24h",
             "--auth-key",
             auth,
             *where,
