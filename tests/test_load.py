@@ -69,7 +69,7 @@ def test_commits(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(240)
 def test_item_cost(tmp_path: Path) -> None:
-    found = trial(tmp_path, "item_cost", "--tiles", "20000", "--rounds", "1", "--every-s", "0.1")
+    found = trial(tmp_path, "item_cost", "--tiles", "8000", "--rounds", "1", "--every-s", "0.1")
 
     (cost,) = found["rounds"]
     assert 0 < cost["alone_us"] < 5000

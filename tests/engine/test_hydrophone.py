@@ -194,6 +194,9 @@ def test_obspys_own_files_go_through_one_job(tmp_path: Path, redis_url: str, inv
     stored = {row["item"] for row in read_manifest(job.store, job.job_id, job.settings.scratch)}
     assert len(names) > 60
     assert stored | failed.keys() == names and not stored & failed.keys()
+    refused = {name.partition("/")[2] for name in failed}
+    assert {"emptyfile.mseed", "not.mseed", "brokenlastrecord.mseed", "nan_float32.mseed"} <= refused
+    assert {"gaps.mseed", "test.mseed", "qualityflags.mseed", "steim2.mseed"}.isdisjoint(refused)
     assert {failure["error"] for failure in failed.values()} == {"SourceUnreadable"}
     assert all(len(failure["reason"]) > 15 for failure in failed.values())
     counts = job.status().counts

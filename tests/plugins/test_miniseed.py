@@ -171,7 +171,7 @@ class TestBadInput:
         content = recording(tmp_path / "whole.mseed").read_bytes()
         random = np.random.default_rng(4)
         path, outcomes = tmp_path / "a.mseed", set()
-        for _ in range(300):
+        for _ in range(150):
             damaged = bytearray(content)
             near_headers = random.random() < 0.7
             for at in random.integers(0, len(content), random.integers(1, 6)).tolist():

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import shutil
 import tracemalloc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +27,6 @@ from ingest.processors import Source, Upload
 from ingest.workers.batch import do_batch
 from tests.plugins.hydrophone import CHANNEL, RATE_HZ, noise, sea, tone, trace, write
 from tests.plugins.making import context, tiles_job
-from tests.plugins.test_miniseed import OBSPYS_FILES
 from tests.workers.making import bench
 
 START = "2019-01-12T15:10:00"
@@ -405,26 +403,6 @@ class TestJob:
             stem = "megaptera/LJ01C/2019_01_12/OO_HYEA2__YDH_2019_01_12T15_10_0"
             names = {f"{stem}{rest}{suffix}" for rest in ("2_500", "5_000") for suffix in (".png", ".wav")}
             assert set(made.objects()) == names
-
-    def test_obspys_own_files_all_go_through(self, tmp_path: Path) -> None:
-        for number, path in enumerate(OBSPYS_FILES):  # apart, for many are of the same minutes
-            (tmp_path / "source" / str(number)).mkdir(parents=True)
-            shutil.copy(path, tmp_path / "source" / str(number))
-        template = "{path}/" + (Spectrogram.default_key or "")
-        with bench(
-            tmp_path, key=template, tile_processor={"class": "spectrogram", "params": self.PARAMS}
-        ) as made:
-            batch = made.batch()
-            result = do_batch(batch, made.kit)
-            assert len(batch.items) > 60
-            failed = {failure.item.name: failure.reason for failure in result.failures.values()}
-            assert all(failed.values())
-            done = {key.partition("/spectrograms/")[0] for key in made.objects()}
-            assert not done & set(failed)
-            assert {item.name for item in batch.items} == done | set(failed)
-            names = {name.partition("/")[2] for name in failed}
-            assert {"emptyfile.mseed", "not.mseed", "brokenlastrecord.mseed", "nan_float32.mseed"} <= names
-            assert {"gaps.mseed", "test.mseed", "qualityflags.mseed", "steim2.mseed"}.isdisjoint(names)
 
     def test_bad_files_fail_and_the_others_go_on(self, tmp_path: Path) -> None:
         source = tmp_path / "source"
