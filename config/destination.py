@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -14,6 +15,9 @@ from ingest.config.strict import Strict
 
 MARKERS_FOLDER = "raw/hash/"
 """Where ``destination.dedupe`` keeps its markers, at a bucket's root; see :mod:`ingest.markers`."""
+
+
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Destination(Strict):
@@ -70,6 +74,11 @@ class Destination(Strict):
         if parts.scheme in ("s3", "gs", "az"):
             if not parts.netloc:
                 raise ValueError(f"names no bucket; expected {parts.scheme}://bucket/prefix")
+            if not _BUCKET.fullmatch(parts.netloc):
+                raise ValueError(
+                    f"the bucket {parts.netloc!r} has characters that no bucket's name has (of an access point give "
+                    "the alias, not the ARN)"
+                )
             _check_no_query(url)
             return url.rstrip("/")
         if parts.scheme == "file":

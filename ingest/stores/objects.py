@@ -60,7 +60,7 @@ UNPROBED = Capabilities(if_absent=False, checksum=Checksum.READ_BACK, metadata=F
 
 
 def client_options(
-    upload: UploadConfig, *, allow_http: bool = False, ca_bundle: str | None = None
+    upload: UploadConfig, *, allow_http: bool = False, ca_certificates: bytes | None = None
 ) -> ClientConfig:
     """Options for obstore's HTTP client.
 
@@ -74,8 +74,8 @@ def client_options(
         "pool_idle_timeout": timedelta(seconds=60),
         "pool_max_idle_per_host": str(upload.threads + 4),
     }
-    if ca_bundle is not None:
-        options["root_certificate"] = Path(ca_bundle).read_bytes()
+    if ca_certificates is not None:
+        options["root_certificate"] = ca_certificates
     return options
 
 

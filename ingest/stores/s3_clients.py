@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ProfileNotFound
+from botocore.credentials import Credentials, RefreshableCredentials
+from botocore.exceptions import ProfileNotFound
 from botocore.loaders import Loader
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as Client
@@ -21,7 +23,7 @@ from obstore.store import S3Store as Client
 from ingest.config import Destination, UploadConfig
 from ingest.errors import ConfigError, StoreRefused
 from ingest.stores.objects import CONNECT_TIMEOUT_S, NO_RETRIES, client_options
-from ingest.stores.vendor_errors import Place, from_boto
+from ingest.stores.vendor_errors import BOTO_ERRORS, OBSTORE_ERRORS, Place, from_boto
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,19 +80,22 @@ class S3Clients:
             core.register_component("data_loader", _Loader.in_place_of(core.get_component("data_loader")))
             session = boto3.Session(botocore_session=core, region_name=named.region)
             credentials = session.get_credentials()
-            self._ca_bundle = core.get_config_variable("ca_bundle")
+            self._ca_bundle: str | None = core.get_config_variable("ca_bundle") or os.environ.get(
+                "REQUESTS_CA_BUNDLE"
+            )
         except ProfileNotFound as error:
             raise StoreRefused(
                 f"{place}: there is no profile {error.kwargs['profile']!r} here",
                 hint="`aws configure --profile` makes one",
             ) from None
-        except BotoCoreError as error:
+        except BOTO_ERRORS as error:
             raise from_boto(error, place) from None
         if credentials is None:
             raise StoreRefused(
                 f"{place}: no credentials were found",
                 hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a destination.profile",
             )
+        _refuse_slips(credentials, place)
         return session
 
     def renew_credentials(self) -> bool:
@@ -107,7 +112,7 @@ class S3Clients:
                 session = self._open_session()
                 if _key_of(session) == _key_of(self.session):
                     return False
-            except (BotoCoreError, StoreRefused):
+            except (*BOTO_ERRORS, StoreRefused):
                 return False
             self.session = session
             for name in BOTO_CLIENTS:
@@ -181,9 +186,16 @@ class S3Clients:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return self.session.client(
-            "s3", region_name=region, endpoint_url=self.destination.endpoint_url, config=config
-        )
+        try:
+            return self.session.client(
+                "s3",
+                region_name=region,
+                endpoint_url=self.destination.endpoint_url,
+                verify=self._ca_bundle or True,  # an empty AWS_CA_BUNDLE is taken for "do not look" else
+                config=config,
+            )
+        except BOTO_ERRORS as error:
+            raise from_boto(error, Place(self.destination.url, self.destination.endpoint_url)) from None
 
     @property
     def is_encrypted(self) -> bool:
@@ -203,18 +215,52 @@ class S3Clients:
         elif "." not in self.bucket:
             domain = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
             named["endpoint"] = f"https://{self.bucket}.s3.{self.region}.{domain}"
-        return Client(
-            self.bucket,
-            prefix=self.prefix or None,
-            region=self.region,
-            virtual_hosted_style_request=self.endpoint is None and "." not in self.bucket,
-            client_options=client_options(
-                self.upload, allow_http=(self.endpoint or "").startswith("http://"), ca_bundle=self._ca_bundle
-            ),
-            retry_config=NO_RETRIES,
-            credential_provider=Boto3CredentialProvider(self.session, ttl=CREDENTIALS_TTL),
-            **named,
+        options = client_options(
+            self.upload,
+            allow_http=(self.endpoint or "").startswith("http://"),
+            ca_certificates=_read_certificates(self._ca_bundle),
         )
+        try:
+            return Client(
+                self.bucket,
+                prefix=self.prefix or None,
+                region=self.region,
+                virtual_hosted_style_request=self.endpoint is None and "." not in self.bucket,
+                client_options=options,
+                retry_config=NO_RETRIES,
+                credential_provider=Boto3CredentialProvider(self.session, ttl=CREDENTIALS_TTL),
+                **named,
+            )
+        except OBSTORE_ERRORS as error:
+            raise ConfigError(
+                f"{self.place}: the client cannot be made ({type(error).__name__})",
+                hint="one of the AWS_* variables, or of the certificates that AWS_CA_BUNDLE names, cannot be used",
+            ) from None
+
+
+def _read_certificates(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"the CA's certificates {path!r} cannot be read: {error.strerror}",
+            hint="AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or `ca_bundle` in the AWS config file names them",
+        ) from None
+
+
+def _refuse_slips(credentials: Credentials, place: Place) -> None:
+    """Refuse what no header can hold, such as a line break that was pasted with a key: clients fail without a word."""
+    if isinstance(credentials, RefreshableCredentials):
+        return
+    for name in ("access_key", "secret_key", "token"):
+        value = getattr(credentials, name) or ""
+        if value != value.strip() or not value.isprintable():
+            raise StoreRefused(
+                f"{place}: the {name.replace('_', ' ')} has a space or a line break that does not belong to it",
+                hint=f"check {place.credentials}",
+            )
 
 
 def _key_of(session: boto3.Session) -> object:

@@ -36,8 +36,17 @@ Ours = TypeVar("Ours", bound=StoreError | ItemError)
 
 OBSTORE_ERRORS = (obs.BaseError, OSError, ValueError)
 """What obstore raises on purpose."""
-BOTO_ERRORS = (boto.ClientError, boto.BotoCoreError)
-"""What boto3 raises on purpose."""
+BOTO_ERRORS = (boto.ClientError, boto.BotoCoreError, OSError, ValueError, RuntimeError, EOFError)
+"""What boto3 raises on purpose, and what its ways to credentials let through: a ``credential_process`` that is not
+there, or that prints no JSON, say."""
+CLIENT_ERRORS = (
+    boto.EndpointResolutionError,
+    boto.InvalidEndpointConfigurationError,
+    boto.InvalidRegionError,
+    boto.InvalidRetryModeError,
+    boto.ParamValidationError,
+)
+"""Those of them that are about settings, and not about credentials."""
 
 KEY_CODES = frozenset(
     (
@@ -53,6 +62,11 @@ KEY_CODES = frozenset(
 """What is wrong with one key, or with the size of what it is to hold: no waiting cures it, and other items go on."""
 _ABOUT_KEY = re.compile(r"object[ -]?(key|name)|\bkey (name|is too long)", re.IGNORECASE)
 """How servers say that an argument that they call invalid is the key."""
+_ABOUT_CERTIFICATE = re.compile(r"invalid peer certificate|InvalidCertificate")
+"""How obstore says that it does not trust a server."""
+_SHOWS_A_CA = "CaUsedAsEndEntity"
+_NO_REGION = "Received redirect without LOCATION"
+"""What obstore makes of AWS's answer where the bucket is in another region. boto3 finds that one by itself."""
 _ABOUT_CLOCK = re.compile(r"request time and the", re.IGNORECASE)
 """How servers say that a signature is of another time, where their code says no more than that it is refused."""
 ARCHIVED = "InvalidObjectState"
@@ -126,6 +140,7 @@ _HINTS: dict[str, str] = {
     "PermanentRedirect": "the bucket is in another region; set destination.region",
     "InvalidStorageClass": "check destination.storage_class",
 }
+_HINT_NO_S3 = "is this a server that speaks S3? Check destination.endpoint_url, its http:// or https:// too"
 _CREDENTIALS = {"gs": "the GOOGLE_* variables", "az": "the AZURE_* variables"}
 
 
@@ -160,14 +175,21 @@ def from_obstore(
         said = _MESSAGE.search(text)
         number, message = int(status[1]) if status else 200, said[1] if said else ""
         return answered(number, code[1] if code else "", place, key, message, is_head=is_head)
+    if _NO_REGION in text:
+        return answered(301, "PermanentRedirect", place, key)
     if isinstance(error, obs.UnauthenticatedError | obs.PermissionDeniedError):
         return _refused(place, "no usable credentials could be had")
+    if isinstance(error, obs.GenericError | OSError) and not isinstance(error, FileNotFoundError):
+        return _untrusted(place, str(error)) if _ABOUT_CERTIFICATE.search(str(error)) else unreachable(place)
+    return _about_object(error, text, place, key)
+
+
+def _about_object(error: Exception, text: str, place: Place, key: str | None) -> StoreError | ItemError:
+    """Our error for one of obstore's that is about what is asked for, and not about the way there."""
     if isinstance(error, FileNotFoundError):
         return _named(ObjectMissing, place, key, "there is no such object")
     if isinstance(error, obs.AlreadyExistsError | obs.PreconditionError):
         return _named(ObjectExists, place, key, "there is an object already")
-    if isinstance(error, obs.GenericError | OSError):
-        return unreachable(place)
     about_key = isinstance(error, obs.InvalidPathError) or text.startswith("Could not parse path")
     kind: type[StoreError | ItemError] = KeyInvalid if about_key and key is not None else StoreError
     return _named(kind, place, key, f"the client refused with {type(error).__name__}")
@@ -186,12 +208,15 @@ def from_boto(
                 error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
             )
         return ours
+    if isinstance(error, boto.SSLError):
+        return _untrusted(place, str(error))
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError):
         return unreachable(place)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
         return _refused(place, "no credentials were found")
-    if isinstance(error, boto.ParamValidationError | boto.InvalidEndpointConfigurationError):
-        return _named(StoreError, place, key, f"the client refused with {type(error).__name__}")
+    if isinstance(error, CLIENT_ERRORS):
+        hint = "check destination.region, and the region and `s3` settings of the AWS config file"
+        return _named(StoreError, place, key, f"the client refused with {type(error).__name__}", hint=hint)
     return _refused(place, f"no usable credentials could be had ({type(error).__name__})")
 
 
@@ -221,13 +246,15 @@ def answered(
             hint="set it (`timedatectl set-ntp true` where there is a network); the work goes on by itself",
         )
     if kind is StoreRefused:
-        hint = _HINTS.get("ExpiredToken" if may_have_expired else code)
-        return _refused(place, f"the server refused ({said})", hint=hint)
+        why = "ExpiredToken" if may_have_expired else "PermanentRedirect" if status in (301, 307) else code
+        return _refused(place, f"the server refused ({said})", hint=_HINTS.get(why))
     if kind is StoreFull:
         return StoreFull(
             f"{place}: no space or quota is left ({said})", hint="free some; the work goes on by itself"
         )
-    ours = _named(kind, place, key, f"the server answered {said}", hint=_HINTS.get(code))
+    is_no_s3 = kind is StoreError and said == str(status)
+    hint = _HINT_NO_S3 if is_no_s3 else _HINTS.get(code)
+    ours = _named(kind, place, key, f"the server answered {said}", hint=hint)
     if isinstance(ours, StoreUnreachable):
         ours.status = status
     return ours
@@ -265,7 +292,19 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
 def unreachable(place: Place) -> StoreUnreachable:
     """Our error for a connection that cannot be made, broke, or timed out."""
     return StoreUnreachable(
-        f"{place}: no answer", hint="check the network, and destination.endpoint_url where it is not AWS"
+        f"{place}: no answer",
+        hint="check the network (and HTTPS_PROXY, where that is set), and destination.endpoint_url where it is not AWS",
+    )
+
+
+def _untrusted(place: Place, said: str) -> StoreUnreachable:
+    hint = "AWS_CA_BUNDLE names the certificate of a CA of one's own; check destination.endpoint_url, and this clock"
+    if _SHOWS_A_CA in said:
+        hint = (
+            "the server shows the certificate of a CA as its own; make it one with basicConstraints=CA:FALSE"
+        )
+    return StoreUnreachable(
+        f"{place}: its certificate is not trusted here, or it does not speak TLS", hint=hint
     )
 
 
