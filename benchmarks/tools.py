@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from nginx_server import NginxServer
 from peers import peer
 from works import TILE, Work
 
+from ingest.workers.known_files import AT_REST_NS
 from ingest.workers.known_files import FILE_NAME as KNOWN_FILES
 
 INGEST = str(Path(sys.executable).with_name("ingest"))
@@ -57,7 +59,9 @@ def ingest(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
 
 
 def ingest_unread(work: Work, server: Server, prefix: str, scratch: Path) -> Command:
-    """The same with ``upload.reread`` false, beside what a run before has noted of the files."""
+    """The same with ``upload.reread`` false, beside what a run before has noted of the files, which are at rest."""
+    changed_s = max(path.stat().st_ctime for path in work.folder.rglob("*"))
+    time.sleep(max(0.0, changed_s + AT_REST_NS / 1e9 - time.time()))
     noted, state_dir = work.folder.with_name("noted"), scratch / "state"
     state_dir.mkdir()
     if noted.exists():

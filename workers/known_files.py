@@ -26,8 +26,10 @@ log = logging.getLogger(__name__)
 FILE_NAME = "known-files.sqlite"
 MOST_BYTES = 1 << 30
 """Of some ten million files. When it has grown larger, all is forgotten."""
-AT_REST_NS = 2_000_000_000
-"""A file that was written to so lately may be written to again at what its disk takes for the same time."""
+AT_REST_NS = 120_000_000_000
+"""A file that was written to so lately may be written to again without another time. What a program has mapped into
+memory, as for large arrays, gets none until the system has brought its last change to the disk: half a minute on Linux,
+longer where a laptop spares its disk."""
 COARSE_NS = 10_000_000
 """FAT and exFAT keep times in hundredths of a second at best, and number files anew each time they are mounted."""
 WAIT_FOR_OTHERS_S = 10.0
@@ -69,9 +71,14 @@ class FileState:
         return cls(path, name, found.st_size, found.st_ctime_ns)
 
     @property
+    def is_fine(self) -> bool:
+        """Whether its disk keeps fine times."""
+        return bool(self.changed_ns % COARSE_NS)
+
+    @property
     def is_telling(self) -> bool:
-        """Whether other bytes would show: its disk keeps fine times, and it has been at rest for a while."""
-        return bool(self.changed_ns % COARSE_NS) and time.time_ns() - self.changed_ns > AT_REST_NS
+        """Whether other bytes would show from now on: its times are fine, and it has been at rest for a while."""
+        return self.is_fine and time.time_ns() - self.changed_ns > AT_REST_NS
 
 
 class KnownFiles:
@@ -109,7 +116,7 @@ class KnownFiles:
         Its file stays locked for more such questions, which makes them three times as quick, until one is not answered
         or what was noted is saved. Others can read meanwhile.
         """
-        if self._database is None or not state.is_telling:
+        if self._database is None or not state.is_fine:
             return None
         try:
             if not self._database.in_transaction:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pytest
 from ingest import manifest
 from ingest.config import Settings
 from ingest.job import Job
-from ingest.workers.known_files import FILE_NAME, FileState, proof_of
+from ingest.workers import known_files
+from ingest.workers.known_files import FileState, Known, KnownFiles
 from tests.audit import audit, make_files
 from tests.engine.conftest import Invoke
 from tests.engine.making import MIB, bucket_of, create, data, files_config, objects, s3_folder
@@ -30,42 +30,38 @@ def server(request: pytest.FixtureRequest) -> S3Server:
     return found
 
 
-def hashes(job: Job) -> dict[str, str]:
-    """The SHA-256 that a job's manifest has for each of its files."""
+def column(job: Job, name: str) -> dict[str, str]:
+    """What a job's manifest has in a column, such as ``sha256``, for each of its files."""
     rows = manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
-    return {row["item"]: row["sha256"] for row in rows}
+    return {row["item"]: row[name] for row in rows}
 
 
-def mark_what_is_known() -> int:
-    """Let this machine know another SHA-256 of each file that it read; how many there are.
+def know_by_mark(root: Path, etags: Mapping[str, str]) -> None:
+    """Let this machine know files as if it had read them when they were at rest, each with a SHA-256 of another.
 
     Only what is taken from there can have it.
     """
-    with closing(sqlite3.connect(Settings.load().state_dir / FILE_NAME)) as database, database:
-        found = database.execute("SELECT state, etag, digests FROM files").fetchall()
-        for state, etag, digests in found:
-            sha256 = bytes.fromhex(MARK)
-            row = (sha256, proof_of(state, sha256, etag, digests), state)
-            database.execute("UPDATE files SET sha256 = ?, proof = ? WHERE state = ?", row)
-    return len(found)
+    with closing(KnownFiles(Settings.load().state_dir)) as known:
+        for name, etag in etags.items():
+            known.note(FileState.of(str(root / name)), Known(MARK, etag, {}))
+        known.save()
 
 
 def test_only_what_is_new_is_read(
     tmp_path: Path, redis_url: str, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given files, one of them large, that have lain there for a while, and are stored
+    # Given files, one of them large, that are stored, and were read when they had lain there for a while
     root = tmp_path / "source"
     expected = make_files(root, 30) | {"large.bin": os.urandom(6 * MIB)}
     (root / "large.bin").write_bytes(expected["large.bin"])
-    while not all(FileState.of(str(root / name)).is_telling for name in expected):
-        time.sleep(0.1)
     destination = s3_folder(server, monkeypatch)
     upload = {"reread": False, "multipart_threshold_bytes": 5 * MIB, "part_size_bytes": 5 * MIB}
     config = files_config(tmp_path, root, destination, upload=upload)
     first = create(config)
     audit(first, expected, data(objects(server, bucket_of(destination))))
-    kept = hashes(first)
-    assert mark_what_is_known() == 31
+    kept = column(first, "sha256")
+    monkeypatch.setattr(known_files, "AT_REST_NS", 0)
+    know_by_mark(root, column(first, "etag"))
 
     # When one is added, one written to without a trace in its size and time of modification, and it is run again
     (root / "new.bin").write_bytes(b"new")
@@ -81,7 +77,7 @@ def test_only_what_is_new_is_read(
     counts = again.status().counts
     assert (counts.done, counts.skipped, counts.failed) == (1, 30, 1)
     assert [(failure.item.name, failure.error) for failure in again.failures()] == [(name, "KeyConflict")]
-    found = hashes(again)
+    found = column(again, "sha256")
     assert {item for item, sha256 in found.items() if sha256 != MARK} == {"new.bin", "large.bin"}
     assert found["large.bin"] == kept["large.bin"]
 
