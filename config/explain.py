@@ -22,6 +22,8 @@ _EXPECTED = {
     "list": "a list",
     "dict": "an object",
     "model": "an object",
+    "model_attributes": "an object",
+    "path": "a path",
 }
 """By the begin of pydantic's names of errors."""
 
@@ -135,5 +137,5 @@ def _model_of(annotation: Any, tiles: bool) -> type[BaseModel] | None:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -14,10 +14,12 @@ from ingest.config.boss import from_boss, is_boss_config
 from ingest.config.destination import folder_url
 from ingest.config.explain import as_config_error
 from ingest.config.job import JobConfig
+from ingest.config.json_hints import json_hint
 from ingest.config.paths import from_home
 from ingest.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+SOME_TO_START_FROM = "see config/examples for configs to start from"
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -30,24 +32,26 @@ def load_config(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
-            f"there is no file {path}", hint="see config/examples for configs to start from"
-        ) from None
+        raise ConfigError(f"there is no file {path}", hint=SOME_TO_START_FROM) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder; expected a config file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
+            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}",
+            hint="save it in the encoding UTF-8",
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise ConfigError(f"{path} is empty; expected an object", hint=SOME_TO_START_FROM)
     try:
-        config = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        config = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_int=_whole_number
+        )
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        before, after = text[: error.pos].rstrip(), text[error.pos :].lstrip()
-        hint = "is there a comma too many before it?" if before[-1:] == "," and after[:1] in ",]}" else None
-        raise ConfigError(f"{path} is not valid JSON: {where}: {error.msg}", hint=hint) from None
+        what = f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
+        hint = json_hint(text, error.pos)
+        raise ConfigError(f"{path} is not valid JSON: {what}", hint=hint) from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from None
     except RecursionError:
@@ -70,6 +74,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _whole_number(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(f"a number has {len(digits):,} digits") from None
 
 
 def load_job_config(path: Path, to: str | None = None, sets: Sequence[str] = ()) -> dict[str, Any]:

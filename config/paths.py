@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 
 def from_home(path: Path) -> Path:
@@ -34,5 +34,12 @@ def from_config_folder(path: Path, info: ValidationInfo) -> Path:
     return Path(os.path.normpath((Path(base_dir) / path).absolute()))
 
 
-ConfigPath = Annotated[Path, AfterValidator(from_config_folder)]
+def _not_empty(path: object) -> object:
+    """No path is taken for the config's own folder: a shell's variable that is not set says nothing."""
+    if path == "":
+        raise ValueError("is empty; expected a path (`.` is the folder of the config)")
+    return path
+
+
+ConfigPath = Annotated[Path, AfterValidator(from_config_folder), BeforeValidator(_not_empty)]
 """A path in a config. A relative one is taken from the folder of the config file."""

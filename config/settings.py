@@ -179,7 +179,9 @@ def _from_variables(known: Collection[str]) -> dict[str, Any]:
     for variable, name in names.items():
         if name not in known:
             variables = (f"{PREFIX}{one.upper()}" for one in known)
-            raise ConfigError(f"unknown setting {variable}", hint=did_you_mean(variable, variables))
+            raise ConfigError(
+                f"unknown setting {variable}", hint=did_you_mean(variable, variables, begin=PREFIX)
+            )
     return {name: os.environ[variable] for variable, name in names.items()}
 
 

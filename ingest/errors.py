@@ -255,10 +255,23 @@ def source_trouble(error: ItemError) -> ConfigError:
     return ConfigError(error.what, place="path_processor", hint=error.hint)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A hint with the known words nearest to ``word``, or all of them where they are few."""
-    choices = sorted(known)
-    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+def did_you_mean(word: str, known: Iterable[str], *, begin: str = "") -> str | None:
+    """A hint with the known words nearest to ``word``, or all of them where none is near and they are few.
+
+    Args:
+        begin: what all of them begin with, and which makes none of them more alike.
+    """
+    choices = sorted(name.removeprefix(begin) for name in known)
+    near = _nearest(word.removeprefix(begin), choices)
     if near:
-        return f"did you mean {' or '.join(repr(name) for name in near)}?"
-    return f"known are {', '.join(choices)}" if 0 < len(choices) <= 20 else None
+        return f"did you mean {' or '.join(repr(begin + name) for name in near)}?"
+    return f"known are {', '.join(begin + name for name in choices)}" if 0 < len(choices) <= 20 else None
+
+
+def _nearest(word: str, choices: list[str]) -> list[str]:
+    """Those a slip or two away, and none that is much farther than the nearest; else those of which it is the begin."""
+    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.6)
+    likeness = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in near}
+    return [name for name in near if likeness[name] > likeness[near[0]] - 0.15] or [
+        name for name in choices if word and name.startswith(word)
+    ][:3]

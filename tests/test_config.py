@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from ingest.config import JobConfig, Settings, load_config, load_job_config, local_folder, parse_config
+from ingest.config import (
+    Destination,
+    JobConfig,
+    Settings,
+    load_config,
+    load_job_config,
+    local_folder,
+    parse_config,
+)
 from ingest.config.load import destination_url, set_value
 from ingest.errors import ConfigError
 from ingest.items import Grid, Tile
@@ -58,13 +66,23 @@ class TestReading:
         ("text", "what"),
         [
             ('{"a": 1,\n "b" 2}', "line 2, column 6"),
-            ("", "line 1, column 1"),
+            ("", "job.json is empty"),
+            (" \n", "job.json is empty"),
+            ("name: x\n", "line 1, column 1\n  hint: a config is JSON, and begins with {"),
+            ('{"a": 1, # one\n"b": 2}', "at line 1, column 10\n  hint: JSON has no comments, but a key"),
+            ("{'a': 1}", "at line 1, column 2\n  hint: text stands in straight double quotes"),
+            ('{"a": “b”}', "hint: text stands in straight double quotes"),
+            ('{"a": True}', "hint: JSON writes true, false and null"),
+            (r'{"a": "C:\data"}', "hint: a backslash in text is written twice"),
+            ('{"a": "b', "starting at line 1, column 7"),
+            ('{"a": [1', "hint: it ends too early"),
+            (f'{{"a": {"1" * 5001}}}', "job.json is not valid JSON: a number has 5,001 digits"),
             ('{"a": 1,}', "(?s)line 1.*a comma too many"),
             ('{"a": {"b": 1, "b": 2}}', "the key 'b' appears twice"),
             ("[]", "holds a list; expected an object"),
             ("null", "holds null"),
             ("7", "holds a number"),
-            (b'{"a": "\xff"}', "not UTF-8 text: byte 7 is 0xff"),
+            (b'{"a": "\xff"}', "not UTF-8 text: byte 7 is 0xff\n  hint: save it in the encoding UTF-8"),
             ('{"a": NaN}', "NaN"),
             ("[" * 100_000, "nested too deeply"),
         ],
@@ -91,7 +109,13 @@ class TestErrors:
             ("name", "", "does not fit"),
             ("name", "a/b", "letters, digits, spaces"),
             ("name", 7, "expected text; found 7"),
-            ("ingest_job.type", "file", "expected 'files', 'tiles', found 'file'"),
+            ("name", "鯨", 'found "鯨"'),
+            ("ingest_job", "files", 'expected an object; found "files"'),
+            (
+                "ingest_job.type",
+                "file",
+                "expected 'files', 'tiles', found 'file'\n  hint: did you mean 'files'?",
+            ),
             ("path_processor.class", "", "at least 1 character"),
             ("path_processor.params", [], "expected an object; found []"),
             ("destination.url", "ftp://x", "is no destination"),
@@ -136,6 +160,8 @@ class TestErrors:
             ("path_processor.clas", "did you mean 'class'?"),
             ("upload.digest", "did you mean 'digests'?"),
             ("ingest_job.tile_sizes", None),
+            ("dest", "did you mean 'destination'?"),
+            ("destination.bucket", f"known are {', '.join(sorted(Destination.model_fields))}"),
         ],
     )
     def test_for_unknown_keys_have_a_hint(self, config: dict[str, Any], place: str, hint: str | None) -> None:
@@ -195,6 +221,16 @@ class TestErrors:
         assert caught.value.place == "path_processor.params.root_dir"
         assert "path_processor.params.rootdir: unknown key" in str(caught.value)
         assert caught.value.hint == "did you mean 'root_dir'?"
+
+    @pytest.mark.parametrize(
+        ("folder", "what"), [(42, "expected a path; found 42"), ("", "is empty; expected a path")]
+    )
+    def test_of_a_path_have_its_place(
+        self, config: dict[str, Any], tmp_path: Path, folder: object, what: str
+    ) -> None:
+        config["path_processor"]["params"] = {"root_dir": folder}
+        with pytest.raises(ConfigError, match=f"path_processor.params.root_dir: {what}"):
+            resolve_processors(parse_config(config), Settings(), tmp_path)
 
 
 class TestKeys:
@@ -369,6 +405,11 @@ class TestSettings:
     def test_refuse_an_unknown_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("INGEST_REDISURL", "x")
         with pytest.raises(ConfigError, match="INGEST_REDISURL"):
+            Settings.load()
+
+    def test_have_no_hint_that_is_far_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("INGEST_BUCKET", "x")
+        with pytest.raises(ConfigError, match="hint: known are INGEST_LOG_LEVEL, INGEST_PLUGIN_PATHS"):
             Settings.load()
 
     @pytest.mark.parametrize("name", ["REDIS_URL", "STATE_DIR", "PROCESSES", "SETTINGS_FILE"])
