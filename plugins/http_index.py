@@ -113,7 +113,7 @@ class WebFiles(PathProcessor[ParamsT]):
         if not listing.is_listing:
             raise SourceUnreadable(
                 f"{url} is a page, but no directory page",
-                hint="look at it in a browser; only directory pages of Apache's and nginx's form are read",
+                hint="look at it in a browser; only pages that the server itself writes are read, as Apache does",
             )
         return listing
 
@@ -194,7 +194,8 @@ class HttpIndexParams(WebParams):
 
 
 class HttpIndex(WebFiles[HttpIndexParams]):
-    """The files on a web server's directory pages, as Apache and nginx make them; depth first, by their names' bytes.
+    """The files on a web server's directory pages, as Apache, nginx and others make them; depth first, by their names'
+    bytes.
 
     Links to parent folders and for sorting are passed over; one that leads anywhere but one step down is never
     followed. What is left out is counted by kind: ``excluded``, ``not included``, ``folder below depth`` and ``link

@@ -1,4 +1,4 @@
-"""Reading a directory page of a web server (Apache's or nginx's autoindex): what it lists, and what is no such page."""
+"""Reading a directory page of a web server (Apache's, nginx's and others'): what it lists, and what is no such page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin, urlsplit
 
 _TITLE = re.compile(r"\s*(index of|directory listing)\b", re.IGNORECASE)
-_SORT_QUERY = re.compile(r"C=[NMSD](;|&|$)|O=[AD]\b|[NMSD]=[AD]\b")
+_SORT_QUERY = re.compile(r"C=[NMSD](;|&|$)|O=[AD]\b|[NMSD]=[AD]\b|sort=[a-z]+&order=(asc|desc)\b")
 _MOST_UNREAD = 512
 _EXACT_BYTES = re.compile(r"\s+\d{2}-[A-Z][a-z]{2}-\d{4} \d{2}:\d{2}\s+(\d+)\s*$")
 
@@ -84,7 +84,7 @@ def read_listing(page: str, url: str) -> Listing:
         parser.close()
     except AssertionError as error:  # the library's word for a declaration that makes no sense
         raise ValueError(f"it is garbled: {error}") from None
-    listing = Listing(is_listing=any(_TITLE.match(heading) for heading in parser.headings))
+    listing = Listing(is_listing=any(_is_title(heading, url) for heading in parser.headings))
     found: dict[str, Entry] = {}
     for href, text in parser.links:
         kind, entry = _entry(href, text, url)
@@ -95,6 +95,13 @@ def read_listing(page: str, url: str) -> Listing:
             found.setdefault(entry.name, entry)
     listing.entries = sorted(found.values(), key=lambda entry: entry.name.encode(errors="surrogateescape"))
     return listing
+
+
+def _is_title(heading: str, url: str) -> bool:
+    """Whether a heading is a directory page's: IIS writes ``host - /folder/``, others begin with the same words."""
+    page = urlsplit(url)
+    iis = f"{page.hostname} - {_decoded(page.path)}"
+    return _TITLE.match(heading) is not None or heading.strip().lower() == iis.lower()
 
 
 def _entry(href: str, text: str, url: str) -> tuple[str, Entry | None]:

@@ -101,7 +101,20 @@ def test_no_link_leads_off_the_page(link: str) -> None:
 
 @pytest.mark.parametrize(
     "link",
-    ["../", "..", "/", "/files/", "./", ".", "?C=N;O=D", "?C=M&amp;O=A", "?N=D", "/files/?C=S;O=A", "#top"],
+    [
+        "../",
+        "..",
+        "/",
+        "/files/",
+        "./",
+        ".",
+        "?C=N;O=D",
+        "?C=M&amp;O=A",
+        "?N=D",
+        "/files/?C=S;O=A",
+        "#top",
+        "?sort=size&order=desc",
+    ],
 )
 def test_links_up_and_for_sorting_are_passed_over(link: str) -> None:
     listing = read_listing(page("fine", link), URL)
@@ -150,6 +163,9 @@ def test_names_are_decoded_and_sorted_by_their_bytes() -> None:
         ("not html at all <<<", False),
         ("<title>Index of /</title>", True),
         ("<title>Directory listing for /</title>", True),
+        ("<title>host - /files/</title><A HREF='/'>[To Parent Directory]</A>", True),
+        ("<title>host - /else/</title><A HREF='/'>To the start</A>", False),
+        ("<h1>/</h1><a href='?sort=name&order=asc' class='order'>Name</a><a href='./x'>x</a>", True),
         ("<h1>OOI raw data</h1><a href='?C=N;O=D'>Name</a><a href='x'>x</a>", True),
     ],
 )
