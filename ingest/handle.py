@@ -144,11 +144,13 @@ class JobHandle:
     def status(self, sample: NodeSample | None = None) -> Status:
         """The job now: with all its nodes, or with a ``sample`` of them, which spares a Redis of many nodes."""
         state, counts, fields = self.ledger.snapshot()
-        if sample is None:
-            nodes = tuple(self.presence.nodes())
-        else:
-            sample.look()
-            nodes = sample.nodes
+        with self.ledger.readable():
+            if sample is None:
+                nodes = tuple(self.presence.nodes())
+            else:
+                sample.look()
+                nodes = sample.nodes
+            pause = self.presence.pause_reason()
         return Status(
             job_id=self.job_id,
             name=self.config.name,
@@ -156,7 +158,7 @@ class JobHandle:
             counts=counts,
             nodes=nodes,
             node_count=sample.count if sample else len(nodes),
-            pause=self.presence.pause_reason(),
+            pause=pause,
             trouble=fields.get("trouble", ""),
             destination=self.config.destination.url,
             created_s=self.record.created_s,

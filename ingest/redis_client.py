@@ -13,6 +13,8 @@ import redis.exceptions
 from ingest.errors import RedisError, RedisFull, RedisRefused, RedisUnreachable
 
 SOCKET_TIMEOUT_S = 10.0
+_LOGIN_HINT = "check the user and password in INGEST_REDIS_URL"
+_RIGHTS_HINT = "give its user (ACL) these rights: ~ingest* ~_kombu* &* +@all -@admin -@dangerous +info"
 _TLS_HINT = (
     "behind `?` ssl_ca_certs names the file of its CA; ssl_certfile and ssl_keyfile those of this machine"
 )
@@ -47,6 +49,12 @@ def _takes_no_writes(error: redis.exceptions.ResponseError) -> bool:
     return isinstance(error, kinds) or any(word in str(error) for word in words)
 
 
+def _lacks_a_right(error: redis.exceptions.ResponseError) -> bool:
+    """Whether its user may not do that; a script says so in words of its own."""
+    words = ("NOPERM", "user executing the script can't")
+    return isinstance(error, redis.exceptions.NoPermissionError) or any(word in str(error) for word in words)
+
+
 def _reason(error: Exception) -> str:
     """Why there is no connection, without the address, which redis-py repeats."""
     return re.sub(r"^Error -?\d+ connecting to .*?\. ", "", str(error)).rstrip(".")
@@ -58,10 +66,8 @@ def redis_errors(url: str) -> Iterator[None]:
     shown = without_password(url)
     try:
         yield
-    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise RedisRefused(
-            f"Redis at {shown} refuses: {error}", hint="check the user and password in INGEST_REDIS_URL"
-        ) from error
+    except redis.exceptions.AuthenticationError as error:
+        raise RedisRefused(f"Redis at {shown} refuses: {error}", hint=_LOGIN_HINT) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise RedisFull(
             f"Redis at {shown} has no memory left", hint="raise maxmemory; the work goes on by itself"
@@ -72,10 +78,10 @@ def redis_errors(url: str) -> Iterator[None]:
             hint=_TLS_HINT if re.search("SSL|X509", str(error)) else "is it running? `ingest doctor` looks",
         ) from error
     except redis.exceptions.ResponseError as error:
-        if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            raise RedisRefused(
-                f"Redis at {shown} refuses: {error}", hint="check the user and password in INGEST_REDIS_URL"
-            ) from error
+        if str(error).startswith(("NOAUTH", "WRONGPASS")):
+            raise RedisRefused(f"Redis at {shown} refuses: {error}", hint=_LOGIN_HINT) from error
+        if _lacks_a_right(error):
+            raise RedisRefused(f"Redis at {shown} refuses: {error}", hint=_RIGHTS_HINT) from error
         if _takes_no_writes(error):
             raise RedisFull(
                 f"Redis at {shown} takes no writes: {error}",

@@ -91,6 +91,30 @@ class TestCreate:
         assert [type(job).__name__ for job in found if isinstance(job, IngestError)] == ["JobTooNew"]
         assert [job.job_id for job in found if isinstance(job, Job)] == [fine.job_id]
 
+    @pytest.mark.parametrize(
+        ("field", "text"),
+        [
+            ("state", "banana"),
+            ("batches", "x"),
+            ("created_s", "x"),
+            ("config", "{"),
+            ("config", "{}"),
+            ("capabilities", "[1]"),
+            ("capabilities", "{}"),
+        ],
+    )
+    def test_a_record_that_is_damaged_is_told_as_such(self, job: Job, field: str, text: str) -> None:
+        job.ledger.note(**{field: text})
+
+        with pytest.raises(JobError, match=rf"record of job {job.job_id} in Redis is damaged"):
+            Job(job.job_id).status()
+
+    def test_what_a_node_says_may_be_damaged_too(self, job: Job) -> None:
+        job.ledger.client.set(job.ledger.key("pause"), b"\xff")
+
+        with pytest.raises(JobError, match="damaged"):
+            job.status()
+
     def test_what_was_there_is_remembered(self, tmp_path: Path, redis_url: str) -> None:
         assert job_over(tmp_path).record.destination_was_empty
         (tmp_path / "stored" / "x").touch()

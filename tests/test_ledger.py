@@ -90,6 +90,14 @@ class TestCreate:
 
         assert "cannot be listed" in ledger.snapshot()[2]["trouble"]
 
+    def test_a_note_makes_no_job_of_one_that_redis_forgot(self, ledger: Ledger) -> None:
+        ledger.client.flushall()
+
+        ledger.note_trouble("it is gone")
+
+        with pytest.raises(JobNotFound, match="create it again"):
+            ledger.snapshot()
+
 
 class TestTransition:
     @pytest.mark.parametrize(

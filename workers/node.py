@@ -35,6 +35,7 @@ from ingest.presence import STOP_WITHIN_S, Presence
 from ingest.queue import make_app
 from ingest.redis_server import redis_url
 from ingest.version import __version__
+from ingest.workers.consumer import consumer_for
 from ingest.workers.events import GatherEvents
 from ingest.workers.guard import Bounds, Guard
 from ingest.workers.hands import Hands
@@ -63,6 +64,7 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
 
     Raises:
         JobNotFound, RedisError: before it has begun; a Redis that is away just then is waited for.
+        RedisRefused: Redis does not let its user do what a node does.
     """
     threading.Thread(target=_stop_when_left_alone, args=(job_id, node, settings), daemon=True).start()
     job = patiently(lambda: Job(job_id, settings), settings.redis_patience_s)
@@ -81,7 +83,9 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     app.steps["consumer"].update([GatherEvents, GiveBack, keep_presence])
     leases = RenewLeases(job.ledger, lease_s)
     leases.start()
+    consumer = consumer_for(job.ledger.url)
     worker = app.Worker(
+        consumer_cls=consumer,
         hostname=f"ingest@{node}",
         concurrency=processes,
         pool="prefork",
@@ -101,6 +105,8 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
         guard.stop()
         leases.stop()
         _leave(job.presence, node)
+    if consumer.ended_for is not None:
+        raise consumer.ended_for
     sys.exit(worker.exitcode or 0)
 
 

@@ -10,8 +10,9 @@ from ingest.cli.job_arg import open_redis
 from ingest.cli.options import json_option, load_settings
 from ingest.cli.output import emit_json, note, table
 from ingest.config import Settings
-from ingest.errors import IngestError
-from ingest.job import jobs
+from ingest.errors import IngestError, JobError
+from ingest.job import Job, jobs
+from ingest.status import Status
 
 
 @click.command("list")
@@ -33,11 +34,10 @@ def show_jobs(settings: Settings, *, as_json: bool) -> int:
     """Print all jobs; returns the exit code."""
     rows = []
     for job in jobs(settings):
-        if isinstance(job, IngestError):
-            note(str(job))
+        status = _status(job)
+        if isinstance(status, IngestError):
+            note(str(status))
             continue
-        job.expire()
-        status = job.status()
         if as_json:
             emit_json(status.to_dict())
             continue
@@ -59,3 +59,14 @@ def show_jobs(settings: Settings, *, as_json: bool) -> int:
     elif not as_json:
         note("there are no jobs in this Redis yet; `ingest create` makes one")
     return 0
+
+
+def _status(job: Job | IngestError) -> Status | IngestError:
+    """The job now; an error in place of one that cannot be read."""
+    if isinstance(job, IngestError):
+        return job
+    try:
+        job.expire()
+        return job.status()
+    except JobError as error:
+        return error

@@ -82,7 +82,7 @@ class NodeProcess:
 
         Raises:
             Stopped: it was killed.
-            IngestError: it ended by itself; the end of its log says why.
+            RedisError, IngestError: it ended by itself; the end of its log says why.
         """
         code = self._process.poll()
         if code == -signal.SIGKILL:
@@ -91,7 +91,8 @@ class NodeProcess:
                 hint=f"nothing is lost; to go on: ingest join -j {self._job.job_id}" if self._job else None,
             )
         if code is not None:
-            raise IngestError(
+            kind = RedisError if code == RedisError.exit_code else IngestError
+            raise kind(
                 f"the node ended by itself with exit code {code}:\n{self._last_words()}",
                 hint=f"see {self._log}" if self._log else None,
             )

@@ -70,7 +70,7 @@ def work(job: Job, node: NodeProcess, screen: Screen) -> int:
         The exit code: 0, 3 or 4 by the job's end; 130 where a person stopped this node.
 
     Raises:
-        RedisUnreachable: Redis was away for longer than ``INGEST_REDIS_PATIENCE_S``.
+        RedisError: Redis was away for longer than ``INGEST_REDIS_PATIENCE_S``, or does not let the node work.
         Stopped: the node was killed.
         IngestError: it ended by itself, or the job's source cannot be listed.
     """
@@ -109,11 +109,12 @@ def _watch(
             screen.show(status)
             if status.state.ended or status.state in (State.CANCELLING, State.UPLOADED):
                 return status
+        except RedisError as error:
+            patience.bear(error, screen)
+        else:
             node.check()
             if status.counts.committed >= status.counts.batches:
                 coordinator.raise_trouble()
-        except RedisError as error:
-            patience.bear(error, screen)
         asked.wait(max(LOOK_EVERY_S, sample.count / STATUSES_PER_S))
     return None
 

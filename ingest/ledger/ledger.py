@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
 
 from ingest.config import parse_config
-from ingest.errors import JobError, JobNotFound, JobTooNew
+from ingest.errors import ConfigError, JobError, JobNotFound, JobTooNew
 from ingest.items import Item
 from ingest.ledger import scripts
 from ingest.ledger.failures import Failures
@@ -57,15 +58,35 @@ class Ledger(JobKeys):
         self.suspects = Suspects(keys)
         self.uploads = UnfinishedUploads(keys)
 
+    def _unknown(self) -> JobNotFound:
+        return JobNotFound(
+            f"there is no job {self.job_id!r} in this Redis",
+            hint="`ingest list` shows all jobs; where Redis was emptied create it again: what is stored is skipped",
+        )
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Within it, a record that something else has written over, or that has lost a piece, is told as such.
+
+        Raises:
+            JobError: it cannot be read.
+        """
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise JobError(
+                f"the record of job {self.job_id} in Redis is damaged ({type(error).__name__}: {error})",
+                hint="create the job again: what is stored is skipped",
+            ) from error
+
     def _hash(self) -> dict[str, str]:
         with redis_errors(self.url):
             raw = cast("dict[bytes, bytes]", self.client.hgetall(self.key()))
         if not raw:
-            raise JobNotFound(
-                f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs"
-            )
-        fields = {name.decode(): value.decode() for name, value in raw.items()}
-        made_by = int(fields.get("format", LEDGER_FORMAT))
+            raise self._unknown()
+        with self.readable():
+            fields = {name.decode(): value.decode() for name, value in raw.items()}
+            made_by = int(fields.get("format", LEDGER_FORMAT))
         if made_by > LEDGER_FORMAT:
             raise JobTooNew(
                 f"job {self.job_id} was made by Ingest {fields.get('version', '?')}, which is newer than this one",
@@ -87,14 +108,15 @@ class Ledger(JobKeys):
             JobTooNew: made by a newer version.
         """
         fields = self._hash()
-        return JobRecord(
-            job_id=self.job_id,
-            config=parse_config(json.loads(fields["config"])),
-            capabilities=Capabilities.from_dict(json.loads(fields["capabilities"])),
-            created_s=int(fields["created_s"]),
-            manual_complete=fields.get("manual_complete") == "1",
-            destination_was_empty=fields.get("destination_was_empty") == "1",
-        )
+        with self.readable():
+            return JobRecord(
+                job_id=self.job_id,
+                config=parse_config(json.loads(fields["config"])),
+                capabilities=Capabilities.from_dict(json.loads(fields["capabilities"])),
+                created_s=int(fields["created_s"]),
+                manual_complete=fields.get("manual_complete") == "1",
+                destination_was_empty=fields.get("destination_was_empty") == "1",
+            )
 
     def state(self) -> State:
         """The job's state now.
@@ -105,18 +127,18 @@ class Ledger(JobKeys):
         with redis_errors(self.url):
             state = cast("bytes | None", self.client.hget(self.key(), "state"))
         if state is None:
-            raise JobNotFound(
-                f"there is no job {self.job_id!r} in this Redis", hint="`ingest list` shows all jobs"
-            )
-        return State(state.decode())
+            raise self._unknown()
+        with self.readable():
+            return State(state.decode())
 
     def snapshot(self) -> tuple[State, Counts, dict[str, str]]:
         """State, counters and the other fields of the job's record, of one moment."""
         fields = self._hash()
-        numbers = {name: int(fields.get(name, 0)) for name in Counts.__dataclass_fields__}
-        numbers["items_total"] = int(fields.get("items_total", -1))
-        enumerated = bool(numbers.pop("enumerated"))
-        return State(fields["state"]), Counts(enumerated=enumerated, **numbers), fields
+        with self.readable():
+            numbers = {name: int(fields.get(name, 0)) for name in Counts.__dataclass_fields__}
+            numbers["items_total"] = int(fields.get("items_total", -1))
+            enumerated = bool(numbers.pop("enumerated"))
+            return State(fields["state"]), Counts(enumerated=enumerated, **numbers), fields
 
     def transition(self, to: State, *allowed: State) -> bool:
         """Change the state, if it is one of ``allowed``. False where it was ``to`` already.

@@ -30,9 +30,9 @@ return -1
 """
 
 TROUBLE = """
--- KEYS: job · ARGV: what is in the way · of a job that has ended, nothing is any more
+-- KEYS: job · ARGV: what is in the way · of a job that has ended, or that Redis forgot, nothing is any more
 local state = redis.call('HGET', KEYS[1], 'state')
-if state == 'complete' or state == 'failed' or state == 'cancelled' or state == 'expired' then return 0 end
+if not state or state == 'complete' or state == 'failed' or state == 'cancelled' or state == 'expired' then return 0 end
 redis.call('HSET', KEYS[1], 'trouble', ARGV[1])
 return 1
 """

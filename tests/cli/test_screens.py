@@ -105,6 +105,18 @@ def test_a_job_that_waits_for_a_word_says_for_which(tmp_path: Path, redis_url: s
         assert f"ingest complete -j {job.job_id}" in result.stdout
 
 
+def test_a_damaged_job_hides_no_other(tmp_path: Path, redis_url: str, run: Run) -> None:
+    fine, *damaged = (job_over(tmp_path) for _ in range(3))
+    damaged[0].ledger.note(config="{}")
+    damaged[1].ledger.note(batches="x")
+
+    result = run("list")
+
+    assert result.exit_code == 0
+    assert fine.job_id in result.stdout
+    assert all(f"the record of job {job.job_id} in Redis is damaged" in result.stderr for job in damaged)
+
+
 def uploaded(job: Job) -> Job:
     """The job, over no file at all, with nothing left to upload."""
     job.ledger.client.hset(job.ledger.key(), "state", str(State.UPLOADED))

@@ -52,6 +52,25 @@ def test_a_node_is_known_by_the_name_that_its_command_gave_it(job: Job) -> None:
     assert job.presence.nodes() == []
 
 
+def test_a_user_of_redis_without_a_right_that_nodes_need_is_told_which(
+    job: Job, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one made without channels, which Redis 7 gives to nobody by itself."""
+    (tmp_path / "source" / "a.dat").write_bytes(b"a")
+    client: Any = job.ledger.client
+    client.execute_command("ACL", "SETUSER", "me", "on", ">hushhush", "~*", "+@all", "resetchannels")
+    monkeypatch.setenv("INGEST_REDIS_URL", redis_url.replace(":for-tests-only", "me:hushhush"))
+    try:
+        ended = run("join", "-j", job.job_id, "-p", "1", timeout_s=30)
+    finally:
+        client.acl_deluser("me")
+
+    assert ended.returncode == 5
+    assert "one of the channels" in ended.stderr
+    assert "&*" in ended.stderr.partition("hint:")[2]
+    assert "hushhush" not in ended.stderr
+
+
 @pytest.fixture
 def held(tmp_path: Path, redis_url: str) -> Job:
     """A job of one file that takes minutes, whose batch was begun once and lost: the next holds its item."""

@@ -1,0 +1,69 @@
+"""Celery's consumer, where Redis refuses: a node ends in words, in place of trying again at once and for ever."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, NoReturn
+
+from celery.exceptions import WorkerShutdown
+from celery.worker.consumer import Consumer
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ingest.errors import RedisError
+from ingest.news import News
+from ingest.redis_client import redis_errors
+
+log = logging.getLogger(__name__)
+
+AGAIN_AFTER_S = 2.0
+
+
+class CarefulConsumer(Consumer):
+    """Takes the batches of one node.
+
+    Attributes:
+        url: the Redis of the queue.
+        ended_for: why it ended its node, or None.
+    """
+
+    url: str
+    ended_for: RedisError | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._news = News()
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Called where Redis does not let itself be connected to. Celery connects again."""
+        self._look(exc)
+        super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Called where a connection broke, or an answer was an error. Celery connects again, and begins anew."""
+        self._look(exc)
+        super().on_connection_error_after_connected(exc)
+
+    def _look(self, exc: Exception) -> None:
+        """Wait a little where Redis is there, and answers that it will not: else that would be asked at once again."""
+        if not isinstance(exc, ResponseError):
+            return
+        try:
+            with redis_errors(self.url):
+                raise exc
+        except RedisError as error:
+            if isinstance(exc, NoPermissionError):
+                self._end(error)
+            if self._news.is_new(error.what):
+                log.warning("waiting for the queue: %s", error)
+        time.sleep(AGAIN_AFTER_S)
+
+    def _end(self, error: RedisError) -> NoReturn:
+        """End the node: what its user may do does not change by waiting."""
+        type(self).ended_for = error
+        raise WorkerShutdown(error.exit_code)
+
+
+def consumer_for(url: str) -> type[CarefulConsumer]:
+    """The consumer of one node."""
+    return type("ThisConsumer", (CarefulConsumer,), {"url": url})
