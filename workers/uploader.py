@@ -147,7 +147,8 @@ class Uploader:
         assert isinstance(path, Path)
         ensure_size(path, task.size_bytes)
         digests = Digests(self._policy.digests)
-        read = fingerprint(path, self._store.cut(task.size_bytes), self._watch.check, digests.update)
+        hashing = self._hashing(task.item.name, task.size_bytes, digests)
+        read = fingerprint(path, self._store.cut(task.size_bytes), self._watch.check, hashing)
         ensure_size(path, task.size_bytes)  # a recording that goes on is not whole, though it pauses
         made = self._object(task, read.sha256, read.size_bytes, digests.found(), None, read.digests)
 
@@ -212,6 +213,18 @@ class Uploader:
                 found = made.outcome("stored", stored.etag)
         return found
 
+    def _hashing(self, name: str, size_bytes: int, digests: Digests) -> Callable[[memoryview], None]:
+        """What takes a large file's further digests, and reports how much of it is read."""
+        done_bytes = 0
+
+        def hashed(piece: memoryview) -> None:
+            nonlocal done_bytes
+            digests.update(piece)
+            done_bytes += len(piece)
+            self._watch.take(f"{name}: hashing, {min(99, 100 * done_bytes // size_bytes)} %")
+
+        return hashed
+
     def _sent(self, name: str, size_bytes: int) -> Callable[[int], None]:
         """What reports how much of a large file is stored."""
         done_bytes = 0
@@ -219,7 +232,7 @@ class Uploader:
         def sent(part_bytes: int) -> None:
             nonlocal done_bytes
             done_bytes += part_bytes
-            self._watch.take(f"{name}: {done_bytes >> 20} of {size_bytes >> 20} MiB")
+            self._watch.take(f"{name}: {min(done_bytes, size_bytes) >> 20} of {size_bytes >> 20} MiB")
             self._watch.count(0, part_bytes)
 
         return sent

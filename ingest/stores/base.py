@@ -156,7 +156,8 @@ class Transfer:
         check: called before each part and while waiting, from several threads; raises
             :class:`ingest.errors.Stopped` to interrupt. The parts already sent stay, for the next to
             go on from.
-        sent: called with the number of bytes of each part that is stored, whether sent now or found there.
+        sent: called with the number of bytes of each part that is stored, whether sent now or found there; again where
+            it is sent again.
         pace: called with the number of bytes of each part just before it is sent; may wait.
     """
 

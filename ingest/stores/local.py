@@ -121,9 +121,7 @@ class LocalStore(Store):
         def is_as_sent(file: int) -> bool:
             return hashed(_read_again(file), transfer.check)[0] == meta.sha256
 
-        stored = self._write(key, _paced(pieces, transfer), is_as_sent, if_absent=if_absent)
-        transfer.sent(stored.size_bytes)
-        return stored
+        return self._write(key, _paced(pieces, transfer), is_as_sent, if_absent=if_absent)
 
     def _write(
         self,
@@ -221,6 +219,7 @@ def _paced(pieces: Iterator[bytes], transfer: Transfer) -> Iterator[bytes]:
     for piece in pieces:
         transfer.pace(len(piece))
         yield piece
+        transfer.sent(len(piece))
 
 
 def _read_again(descriptor: int) -> Iterator[bytes]:

@@ -195,6 +195,20 @@ class TestItems:
             assert [failure.error for failure in result.failures.values()] == ["SourceChanged"]
             assert b.objects() == {}
 
+    def test_how_far_a_large_file_is_can_be_seen_while_it_is_hashed_and_while_it_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with bench(tmp_path) as b:
+            said: list[str] = []
+            monkeypatch.setattr(b.kit.watch, "take", said.append)
+            large = b.put("large", bytes(20 << 20))
+
+            do_batch(Batch(3, (large,)), b.kit)
+
+            hashing = [f"large: hashing, {percent} %" for percent in (*range(5, 100, 5), 99)]
+            written = [f"large: {done} of 20 MiB" for done in (8, 16, 20)]
+            assert [*dict.fromkeys(said)] == ["large", *hashing, *written, ""]
+
     def test_of_which_one_has_no_utf8_name_fail_alone(self, tmp_path: Path) -> None:
         with bench(tmp_path) as b:
             item = b.put(os.fsdecode(b"caf\xe9"))
