@@ -181,6 +181,12 @@ class TestWholeDay:
             page.await_chosen("00:00:20")
 
             assert page.page.evaluate("document.documentElement.scrollWidth") <= 360
+            bars = page.page.locator("#hours .bar:enabled .fill")
+            feet = {
+                bar["bottom"]
+                for bar in bars.evaluate_all("all => all.map(each => each.getBoundingClientRect())")
+            }
+            assert len(feet) == 1, "the hours stand on one line"
             cell = page.page.locator(".cell[aria-current]").bounding_box()
             stage = page.page.locator("#stage").bounding_box()
             assert cell and stage and cell["y"] < stage["y"], "the chosen one is not behind the large one"
