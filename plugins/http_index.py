@@ -77,8 +77,8 @@ class WebFiles(PathProcessor[ParamsT]):
     """What path processors of web servers share: pages, downloads, and what is known of each.
 
     Paths of items are relative to the root, a URL; :meth:`path` makes URLs of them. A file is downloaded to the
-    scratch folder when it is opened, and removed when it has been stored; the last two are kept for a while, as
-    neighbours are wanted again. Its manifest rows say ``source_sha256``, and ``source_etag`` and
+    scratch folder when it is opened, and removed when it has been stored; the last two are kept for a while, or
+    up to ten, as neighbours are wanted again. Its manifest rows say ``source_sha256``, and ``source_etag`` and
     ``source_last_modified`` where the server does.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from pathlib import Path
 from ingest.locked_folder import LockedFolder
 
 PREFIX = "download-"
+MOST_KEPT = 10
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 Fetch = Callable[[str, Path], Mapping[str, str]]
@@ -29,6 +30,9 @@ class _Kept:
 class ScratchFiles:
     """Fetched files, each kept while it is used, and the last few for a while longer: neighbours are wanted twice.
 
+    Where channels alternate, neighbours lie further apart: each file that is wanted again after it was removed lets one
+    more be kept, up to ``MOST_KEPT``.
+
     Args:
         fetch: gets a file.
         keep: how many are kept that nobody uses.
@@ -39,6 +43,7 @@ class ScratchFiles:
         self._fetch = fetch
         self._keep = keep
         self._files: OrderedDict[str, _Kept] = OrderedDict()
+        self._removed: deque[str] = deque(maxlen=2 * MOST_KEPT)
         self._folder: LockedFolder | None = None
         self._number = 0
 
@@ -68,6 +73,9 @@ class ScratchFiles:
         self._folder = None
 
     def _fetched(self, name: str, file_name: str) -> _Kept:
+        if name in self._removed:
+            self._removed.remove(name)
+            self._keep += self._keep < MOST_KEPT
         self._forget(max(0, self._keep - 1))
         folder = self._own_folder() / str(self._number)
         self._number += 1
@@ -85,6 +93,7 @@ class ScratchFiles:
         unused = [name for name, kept in self._files.items() if not kept.users]
         for name in unused[: max(0, len(unused) - keep)]:
             shutil.rmtree(self._files.pop(name).path.parent, ignore_errors=True)
+            self._removed.append(name)
 
     def _own_folder(self) -> Path:
         if self._folder is None:

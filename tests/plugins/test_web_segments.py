@@ -69,6 +69,22 @@ def test_channels_may_alternate_on_a_page(web: NginxIndex, tmp_path: Path, redis
     assert len(gets(web)) == len(set(gets(web))) == 8
 
 
+def test_of_four_channels_on_a_page_no_file_is_downloaded_again_and_again(
+    web: NginxIndex, tmp_path: Path, redis_url: str
+) -> None:
+    begin, bounds = UTCDateTime("2019-01-12T15:10:00"), range(0, 71, 7)
+    for number, (a, b) in enumerate(pairwise(bounds)):
+        for channel in ("OO.A..HDH", "OO.B..HDH", "OO.C..HDH", "OO.D..HDH"):
+            part = trace(noise(b - a, RATE_HZ, a), str(begin + a), RATE_HZ, channel)
+            write(web.root / f"{number}{channel[3]}.mseed", part)
+
+    made = segments(tmp_path, "http_index", url=web.url)
+
+    assert len(made) == 4 * 14 and not any(partial for *_, partial in made[:-4])
+    assert len(set(gets(web))) == 40
+    assert len(gets(web)) < 60, "each once, and some of the first again"
+
+
 def test_fragments_over_midnight_are_joined(web: NginxIndex, tmp_path: Path, redis_url: str) -> None:
     """The last file of a day ends within a segment of the next, of which that day's first files have the rest."""
     begin, bounds = UTCDateTime("2019-01-12T23:59:50"), [0, 11, 12, 13, 20]
