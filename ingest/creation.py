@@ -12,7 +12,7 @@ from typing import Any
 
 from ingest.config import JobConfig, Settings, TilesJob, load_job_config, local_folder, parse_config
 from ingest.config.key_template import FILE_FIELDS, JOB_FIELDS, TILE_FIELDS
-from ingest.errors import ConfigError, RedisError, did_you_mean
+from ingest.errors import ConfigError, did_you_mean
 from ingest.handle import make_context
 from ingest.items import Grid
 from ingest.job import Job
@@ -20,7 +20,7 @@ from ingest.ledger import Ledger
 from ingest.markers import Markers
 from ingest.plugin_loader import Processors, load_finishers, load_processors, resolve_processors
 from ingest.processors import Finisher
-from ingest.redis_client import connect, redis_errors
+from ingest.redis_client import fit_info
 from ingest.redis_server import redis_url
 from ingest.stores.base import Capabilities
 from ingest.stores.open import open_bucket, open_store
@@ -163,7 +163,7 @@ def _check_may_go_unread(config: JobConfig, found: Capabilities) -> None:
 def create_checked(config: JobConfig, probed: Probed, *, manual_complete: bool, settings: Settings) -> Job:
     """Make a job of a config that :func:`check` has passed, and whose destination :func:`probe` has tried."""
     url = redis_url(settings)
-    _refuse_forgetful(url)
+    fit_info(url)
     fields = {
         "format": str(LEDGER_FORMAT),
         "version": __version__,
@@ -179,17 +179,6 @@ def create_checked(config: JobConfig, probed: Probed, *, manual_complete: bool, 
         job_id = _new_id()
         if Ledger(url, job_id).create(fields):
             return Job(job_id, settings)
-
-
-def _refuse_forgetful(url: str) -> None:
-    """Refuse a Redis that may throw a job's items away when its memory is full."""
-    with redis_errors(url), connect(url) as client:
-        policy = str(client.info("memory").get("maxmemory_policy", "noeviction"))
-    if policy.startswith("allkeys"):
-        raise RedisError(
-            f"this Redis may throw jobs away: its maxmemory-policy is {policy}",
-            hint="set it to noeviction (`redis-cli config set maxmemory-policy noeviction`, and in its config file)",
-        )
 
 
 def _new_id() -> str:

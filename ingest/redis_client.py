@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
 import redis.exceptions
 
 from ingest.errors import RedisError, RedisFull, RedisRefused, RedisUnreachable
+from ingest.redis_binary import OLDEST_VERSION
 
 SOCKET_TIMEOUT_S = 10.0
 _LOGIN_HINT = "check the user and password in INGEST_REDIS_URL"
@@ -88,3 +90,35 @@ def redis_errors(url: str) -> Iterator[None]:
                 hint="has it memory, disk space and its replicas, and is it none itself? The work goes on by itself",
             ) from error
         raise RedisError(f"Redis at {shown} answered: {error}") from error
+
+
+def fit_info(url: str) -> dict[str, Any]:
+    """What the Redis says of itself (``INFO``), where jobs can be kept in it.
+
+    Raises:
+        RedisError: it is too old, a replica, a Sentinel, of a cluster, or throws keys away when its memory is full.
+    """
+    with redis_errors(url), connect(url) as client:
+        info = cast("dict[str, Any]", client.info())
+    wrong, hint = _unfit(info)
+    if wrong:
+        raise RedisError(f"Redis at {without_password(url)} {wrong}", hint=hint)
+    return info
+
+
+def _unfit(info: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Why no job can be kept in it, or "", and what to do."""
+    version, policy = str(info["redis_version"]), str(info.get("maxmemory_policy", "noeviction"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        return f"is {version}; 6.2 or newer is needed", None
+    if info.get("redis_mode", "standalone") != "standalone":
+        return f"is no single server ({info['redis_mode']})", "jobs need one of their own, without a cluster"
+    if info.get("role", "master") != "master":
+        where = f"{info.get('master_host')}:{info.get('master_port')}"
+        return f"is a replica, which takes no writes, of {where}", "name that in INGEST_REDIS_URL"
+    if policy.startswith("allkeys"):
+        return (
+            f"may throw jobs away: its maxmemory-policy is {policy}",
+            "set it to noeviction (`redis-cli config set maxmemory-policy noeviction`, and in its config file)",
+        )
+    return "", None

@@ -71,7 +71,8 @@ class ServerFiles:
         """Password, socket, and the program that last wrote the data."""
         try:
             facts: dict[str, str] = json.loads(self._facts.read_bytes())
-        except ValueError:
+            _ = facts["password"], facts["socket"]
+        except (ValueError, TypeError, KeyError):
             raise RedisUnreachable(
                 f"{self._facts} is damaged", hint="remove it; the jobs beside it are kept"
             ) from None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingest import manifest
-from ingest.errors import ConfigError, IngestError, JobError, RedisError, SourceUnreadable
+from ingest.errors import ConfigError, IngestError, JobError, SourceUnreadable
 from ingest.feeder import Feeder
 from ingest.items import FileItem
 from ingest.job import Job
@@ -129,15 +129,6 @@ def test_a_job_whose_counts_disagree_is_not_completed(job: Job) -> None:
     with pytest.raises(JobError, match="lists 20 items, but 16 done"):
         job.complete()
     assert job.ledger.state() is State.UPLOADING
-
-
-def test_a_redis_that_throws_keys_away_is_refused(job: Job, tmp_path: Path) -> None:
-    job.ledger.client.config_set("maxmemory-policy", "allkeys-lru")
-    try:
-        with pytest.raises(RedisError, match="allkeys-lru"):
-            job_over(tmp_path)
-    finally:
-        job.ledger.client.config_set("maxmemory-policy", "noeviction")
 
 
 def test_a_reopened_job_does_not_expire_for_its_age(job: Job) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,10 @@ import redis
 
 from ingest.config import Settings
 from ingest.errors import ConfigError, RedisError, RedisFull, RedisRefused, RedisUnreachable
-from ingest.redis_client import connect, redis_errors, without_password
+from ingest.redis_binary import find_binary
+from ingest.redis_client import connect, fit_info, redis_errors, without_password
+from tests.engine.jobs_by_hand import job_over
+from tests.engine.making import until
 from tests.s3_servers import free_port
 
 
@@ -146,3 +151,47 @@ def test_what_is_wrong_otherwise(redis_url: str) -> None:
     assert isinstance(gone, RedisUnreachable)
     assert gone.what.endswith("cannot be reached: Connection refused")
     assert "hushhush" not in f"{refused} {gone}"
+
+
+@pytest.fixture
+def throwing_away(redis_url: str) -> Iterator[str]:
+    client: Any = connect(redis_url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    yield redis_url
+    client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.fixture
+def replica(redis_url: str) -> Iterator[str]:
+    client: Any = connect(redis_url)
+    client.replicaof("127.0.0.1", free_port())
+    yield redis_url
+    client.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("throwing_away", "maxmemory-policy is allkeys-lru"),
+        ("replica", r"is a replica.* of 127\.0\.0\.1:\d+"),
+    ],
+)
+def test_a_redis_that_cannot_keep_jobs_is_refused(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str, said: str
+) -> None:
+    request.getfixturevalue(kind)
+
+    with pytest.raises(RedisError, match=rf"(?s){said}.*hint: "):
+        job_over(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--cluster-enabled yes", "--sentinel"])
+def test_what_is_no_single_server_is_refused(tmp_path: Path, option: str) -> None:
+    config, address = tmp_path / "conf", tmp_path / "redis.sock"
+    config.touch()
+    command = [find_binary().path, config, "--port", "0", "--unixsocket", address, "--dir", tmp_path]
+    with subprocess.Popen([*command, *option.split()], stdout=subprocess.DEVNULL) as server:
+        until(address.exists)
+        with pytest.raises(RedisError, match=r"is no single server \((cluster|sentinel)\)"):
+            fit_info(f"unix://{address}")
+        server.terminate()

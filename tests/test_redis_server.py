@@ -248,6 +248,18 @@ def test_data_of_a_newer_server_are_not_given_to_an_older_one(
         redis_url(settings)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_record_of_it_is_told_with_what_to_do(settings: Settings, text: str) -> None:
+    facts = settings.state_dir / "redis" / "server.json"
+    facts.parent.mkdir(parents=True)
+    facts.write_text(text)
+
+    for command in (redis_url, stop):
+        with pytest.raises(RedisUnreachable, match=r"(?s)server\.json is damaged.*hint: remove it"):
+            command(settings)
+    facts.unlink()
+
+
 def test_a_state_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from ingest.cli.output import human_bytes
 from ingest.cli.plugins import all_plugins
 from ingest.config import Settings
-from ingest.errors import IngestError, RedisUnreachable
-from ingest.redis_binary import OLDEST_VERSION, find_binary
-from ingest.redis_client import connect, redis_errors, without_password
+from ingest.errors import IngestError
+from ingest.redis_binary import find_binary
+from ingest.redis_client import fit_info, without_password
 from ingest.redis_server import running
 from ingest.version import __version__
 
@@ -69,24 +69,13 @@ def _on_one_line(error: IngestError) -> str:
 
 
 def _external_redis(url: str) -> str:
-    with redis_errors(url), connect(url) as client:
-        client.ping()
-        info = client.info()
-    version = str(info["redis_version"])
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
-        raise RedisUnreachable(f"Redis at {without_password(url)} is {version}; 6.2 or newer is needed")
+    info = fit_info(url)
     kept = (
         "append-only file on"
         if info.get("aof_enabled")
         else "no append-only file: jobs do not survive its restart"
     )
-    policy = info.get("maxmemory_policy", "noeviction")
-    evicts = (
-        ""
-        if policy == "noeviction"
-        else f"; maxmemory-policy is {policy}, which may lose jobs: set noeviction"
-    )
-    return f"{version} at {without_password(url)}, {kept}{evicts}"
+    return f"{info['redis_version']} at {without_password(url)}, {kept}"
 
 
 def _bundled_redis(settings: Settings) -> str:
