@@ -23,7 +23,7 @@
     ├── SourceAway                 2  a source out of reach for now: its items wait, the others go on
     │   └── SourceRefused          2  it is there and refuses: another host key, or no login
     ├── DiskFull                   2  no space left on this machine: its work waits, other nodes go on
-    ├── LimitReached               2  this machine lets its user have no more processes or threads
+    ├── LimitReached               2  this machine lets its user have no more processes, threads or open files
     ├── ProcessSpent               1  a process of a node has no file descriptors left: a new one takes its place
     ├── ItemError                  3  the item's own fault: a failed item, the others go on
     │   ├── SourceMissing          3
@@ -197,7 +197,7 @@ class DiskFull(IngestError):
 
 
 class LimitReached(IngestError):
-    """This machine lets its user have no more processes or threads. Nothing is lost, and no item is to blame."""
+    """This machine lets its user have no more processes, threads or open files. No item is to blame for it."""
 
     exit_code = 2
 

@@ -23,6 +23,7 @@ from ingest.ledger import (
     pack_items,
     unpack_items,
 )
+from ingest.redis_client import without_password
 from tests.engine.jobs_by_hand import begin, job_over
 
 ODD = os.fsdecode(b"caf\xe9/\xff\nmenu")
@@ -84,6 +85,13 @@ class TestCreate:
         ledger.note(format="99", version="9.9")
         with pytest.raises(JobTooNew, match=r"9\.9"):
             ledger.record()
+
+    def test_an_id_with_a_slip_in_it_is_told_the_job_it_may_mean(self, ledger: Ledger) -> None:
+        job_id = ledger.job_id
+        for typed in (f" {job_id.upper()}", f"{job_id[:-1]}?", job_id[1:]):
+            with pytest.raises(JobNotFound, match=f"did you mean {job_id}") as raised:
+                Ledger(ledger.url, typed).record()
+            assert f"in the Redis at {without_password(ledger.url)}" in raised.value.what
 
     def test_a_note_may_hold_a_name_that_is_no_text(self, ledger: Ledger) -> None:
         ledger.note_trouble(f"the folder {ODD} cannot be listed")

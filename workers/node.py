@@ -40,6 +40,7 @@ from ingest.workers.events import GatherEvents
 from ingest.workers.guard import Bounds, Guard
 from ingest.workers.hands import Hands
 from ingest.workers.leases import GiveBack, RenewLeases, presence_step
+from ingest.workers.machine import require_files, require_shared_memory
 from ingest.workers.patience import patiently
 from ingest.workers.tasks import register_task
 
@@ -65,7 +66,10 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     Raises:
         JobNotFound, RedisError: before it has begun; a Redis that is away just then is waited for.
         RedisRefused: Redis does not let its user do what a node does.
+        ConfigError, LimitReached: this machine does not give it what it needs.
     """
+    require_files(processes)
+    require_shared_memory()
     threading.Thread(target=_stop_when_left_alone, args=(job_id, node, settings), daemon=True).start()
     job = patiently(lambda: Job(job_id, settings), settings.redis_patience_s)
     lease_s = job.config.queue.lease_s

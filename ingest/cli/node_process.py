@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ingest.errors import IngestError, RedisError, Stopped
+from ingest.errors import ConfigError, IngestError, RedisError, Stopped
 from ingest.locked_folder import LockedFolder
 from ingest.node_name import new_node_name
 
@@ -82,7 +82,7 @@ class NodeProcess:
 
         Raises:
             Stopped: it was killed.
-            RedisError, IngestError: it ended by itself; the end of its log says why.
+            ConfigError, RedisError, IngestError: it ended by itself; the end of its log says why.
         """
         code = self._process.poll()
         if code == -signal.SIGKILL:
@@ -91,8 +91,8 @@ class NodeProcess:
                 hint=f"nothing is lost; to go on: ingest join -j {self._job.job_id}" if self._job else None,
             )
         if code is not None:
-            kind = RedisError if code == RedisError.exit_code else IngestError
-            raise kind(
+            known: dict[int, type[IngestError]] = {kind.exit_code: kind for kind in (ConfigError, RedisError)}
+            raise known.get(code, IngestError)(
                 f"the node ended by itself with exit code {code}:\n{self._last_words()}",
                 hint=f"see {self._log}" if self._log else None,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,12 +30,13 @@ from ingest.ledger.records import (
 )
 from ingest.ledger.suspects import Suspects
 from ingest.ledger.uploads import UnfinishedUploads
-from ingest.redis_client import redis_errors
+from ingest.redis_client import redis_errors, without_password
 from ingest.stores.base import Capabilities
 from ingest.version import LEDGER_FORMAT
 
 JOBS_KEY = "ingest:jobs"
 PARTS_AT_ONCE = 1000
+ONE_SLIP = 0.8  # how alike two IDs are that differ in a character, or in the order of two
 
 
 class Ledger(JobKeys):
@@ -59,9 +61,13 @@ class Ledger(JobKeys):
         self.uploads = UnfinishedUploads(keys)
 
     def _unknown(self) -> JobNotFound:
+        known = {*job_ids(self.url, self.client)} - {self.job_id}
+        near = difflib.get_close_matches(self.job_id.strip().lower(), known, n=1, cutoff=ONE_SLIP)
         return JobNotFound(
-            f"there is no job {self.job_id!r} in this Redis",
-            hint="`ingest list` shows all jobs; where Redis was emptied create it again: what is stored is skipped",
+            f"there is no job {self.job_id!r} in the Redis at {without_password(self.url)}",
+            hint=f"did you mean {near[0]}?"
+            if near
+            else "`ingest list` shows all jobs; where Redis was emptied create it again: what is stored is skipped",
         )
 
     @contextmanager
