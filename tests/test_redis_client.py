@@ -189,7 +189,16 @@ def test_a_redis_that_cannot_keep_jobs_is_refused(
 def test_what_is_no_single_server_is_refused(tmp_path: Path, option: str) -> None:
     config, address = tmp_path / "conf", tmp_path / "redis.sock"
     config.touch()
-    command = [find_binary().path, config, "--port", "0", "--unixsocket", address, "--dir", tmp_path]
+    command: list[str | Path] = [
+        find_binary().path,
+        config,
+        "--port",
+        "0",
+        "--unixsocket",
+        address,
+        "--dir",
+        tmp_path,
+    ]
     with subprocess.Popen([*command, *option.split()], stdout=subprocess.DEVNULL) as server:
         until(address.exists)
         with pytest.raises(RedisError, match=r"is no single server \((cluster|sentinel)\)"):
