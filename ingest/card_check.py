@@ -122,7 +122,7 @@ def _identity_in(row: Mapping[str, Any]) -> tuple[str, str]:
 def _listing(job: Job, found: CardCheck) -> Iterator[FileItem]:
     processors = job.processors()
     try:
-        yield from processors.path.paths()
+        yield from processors.files()
         left_out = processors.path.left_out
         found.left_out = {kind: count for kind, count in left_out.items() if kind not in NO_FILES}
     finally:

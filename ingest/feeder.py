@@ -124,12 +124,12 @@ class Feeder:
         Where the template cannot give two paths one key, nothing has to be remembered, and the source seeks.
         """
         if self._config.key_template.keeps_paths_apart():
-            yield from self._processors.path.paths(after)
+            yield from self._processors.files(after)
             return
         seen: set[bytes] = set()
-        first = next(self._processors.path.paths(after), None)
+        first = next(self._processors.files(after), None)
         begun = False
-        for item in self._processors.path.paths():
+        for item in self._processors.files():
             begun = begun or (first is not None and item.path == first.path)
             twin = self._seen_before(item, seen)
             if begun:

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from inspect import isabstract
@@ -18,6 +18,7 @@ from ingest.boss import BossPathProcessor, BossTileProcessor, is_boss_class
 from ingest.config import FilesJob, JobConfig, KeyTemplate, ProcessorConfig, Settings, parse_model
 from ingest.config.paths import from_home
 from ingest.errors import PluginError, did_you_mean
+from ingest.items import FileItem
 from ingest.processors import Finisher, JobContext, Params, PathProcessor, TileProcessor
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,26 @@ class Processors(NamedTuple):
 
     path: PathProcessor[Any]
     tile: TileProcessor[Any]
+
+    def files(self, after: str | None = None) -> Iterator[FileItem]:
+        """What the path processor's ``paths`` lists.
+
+        Raises:
+            PluginError: that is no file.
+            ItemError: a part of the source cannot be listed.
+        """
+        listed: Any = self.path.paths(after)
+        if not isinstance(listed, Iterable):
+            raise self._no_file(listed)
+        for item in listed:
+            if not isinstance(item, FileItem):
+                raise self._no_file(item)
+            yield item
+
+    def _no_file(self, found: object) -> PluginError:
+        name = f"{type(self.path).__module__}.{type(self.path).__name__}"
+        what = f"{name}.paths() gives {repr(found)[:200]}; expected FileItem (of ingest.items), one after another"
+        return PluginError(what, place="path_processor.class")
 
     def close(self) -> None:
         """Close both."""

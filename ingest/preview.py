@@ -94,7 +94,7 @@ class Previewer:
             ConfigError: the source cannot be listed.
         """
         seen: dict[str, str] = {}
-        items: Iterator[Item] = self.grid.tiles() if self.grid else self._processors.path.paths()
+        items: Iterator[Item] = self.grid.tiles() if self.grid else self._processors.files()
         try:
             for item in items:
                 yield self._plan(item, seen)

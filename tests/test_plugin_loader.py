@@ -11,9 +11,9 @@ import pytest
 from ingest import plugin_loader
 from ingest.config import Settings, parse_config
 from ingest.errors import PluginError
-from ingest.plugin_loader import KIND_WORDS, Kind, installed, load_class, load_processors
-from ingest.plugins.files import FileAsIs, Folder
-from ingest.processors import JobContext
+from ingest.plugin_loader import KIND_WORDS, Kind, Processors, installed, load_class, load_processors
+from ingest.plugins.files import FileAsIs, Folder, FolderParams
+from ingest.processors import JobContext, Params
 
 PLUGIN = """
 from ingest.processors import Finisher, PathProcessor, TileProcessor
@@ -191,3 +191,18 @@ def test_a_processor_that_lists_nothing_serves_no_files(tmp_path: Path) -> None:
     )
     with pytest.raises(PluginError, match="lists no files"):
         load_processors(config, JobContext("j", "a", "2026-01-31", None, tmp_path), Settings())
+
+
+@pytest.mark.parametrize(
+    ("listed", "named"), [(["a.txt"], "'a.txt'"), ([("a", 1)], "('a', 1)"), (None, "None")]
+)
+def test_what_is_listed_and_is_no_file_is_the_plugins_fault(tmp_path: Path, listed: Any, named: str) -> None:
+    class Names(Folder):
+        def paths(self, after: str | None = None) -> Any:
+            return listed
+
+    context = JobContext("j", "a", "2026-01-31", None, tmp_path)
+    processors = Processors(Names(FolderParams(root_dir="/d"), context), FileAsIs(Params(), context))
+    with pytest.raises(PluginError, match="Names") as caught:
+        list(processors.files())
+    assert f"gives {named}; expected FileItem" in caught.value.what
