@@ -225,8 +225,11 @@ class TestEdges:
 
     def test_end_where_nothing_of_the_image_is_left(self, tmp_path: Path) -> None:
         picture("L", pixels("L", 32, 24)).save(tmp_path / "s.png")
-        with pytest.raises(SourceUnreadable, match=r"32 x 24 pixels; the tile lies outside, at \(32, 0\)"):
+        with pytest.raises(
+            SourceUnreadable, match=r"32 x 24 pixels; the tile lies outside, at \(32, 0\)"
+        ) as refused:
             one(processor(tmp_path), tmp_path / "s.png", Tile(1, 0, 0))
+        assert "`ingest_job.extent`" in (refused.value.hint or "")
 
 
 class TestWholeFiles:
