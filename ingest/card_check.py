@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,7 +70,13 @@ class CardCheck:
             self.problems.append(f"{item}: {problem}")
 
 
-def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCheck:
+def check_card(
+    job: Job,
+    *,
+    has_backup: bool,
+    read_back: bool = False,
+    looked_at: Callable[[FileItem], None] = lambda file: None,
+) -> CardCheck:
     """Look at a card, its backup copies and what the store has of it, when its job has ended. Reads only.
 
     The card is listed anew: a file that is new, or was written since it was listed, has no proven copy. Each backup
@@ -81,6 +87,7 @@ def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCh
 
     Args:
         read_back: read every object back and hash it.
+        looked_at: called with each file that was copied, when its copies have been looked at.
 
     Raises:
         ObjectMissing: the job has no manifest.
@@ -103,6 +110,7 @@ def check_card(job: Job, *, has_backup: bool, read_back: bool = False) -> CardCh
             prove = partial(_problem, job.bucket, listing, has_backup=has_backup, read_back=read_back)
             for one, problem in zip(copies, readers.map(prove, copies), strict=True):
                 copied.add(_identity(one.item))
+                looked_at(one.item)
                 if problem:
                     found.note(one.row["item"], problem)
     for name, _ in sorted(on_card.keys() - copied):
@@ -216,11 +224,9 @@ def _problem_on_card(copies: _Copies) -> str:
         sha256 = Reading(copies.source, lambda: None).sha256()
     except ItemError as error:
         return error.what
-    return (
-        ""
-        if sha256 == copies.row["sha256"]
-        else "has other bytes on the card than were copied: is it another card?"
-    )
+    if sha256 == copies.row["sha256"]:
+        return ""
+    return "has other bytes on the card than were copied: was it written to, or is it another card?"
 
 
 def _digests_of(path: Path) -> tuple[str, str]:

@@ -149,7 +149,7 @@ class ImageTile(TileProcessor[ImageParams]):
         if right <= 0 or bottom <= 0 or left >= image.width or top >= image.height:
             raise SourceUnreadable(
                 f"{path} has {image.width} x {image.height} pixels; the tile lies outside, at ({left}, {top})",
-                hint="is `ingest_job.extent` too large, or the image cut off? `fail_gracefully` stores blank tiles there",
+                hint="is `ingest_job.extent` too large, or the image cut off? `fail_gracefully` stores blank tiles",
             )
         with deliberate_limit(self.params.max_pixels):
             tile = image.crop(box)

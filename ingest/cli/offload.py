@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from ingest.creation import check
 from ingest.device_list import DeviceList, FileDeviceList, device_list
 from ingest.devices import refuse_unknown
 from ingest.errors import ConfigError
+from ingest.items import FileItem
 from ingest.job import Job
 from ingest.ledger import State
 from ingest.system_names import hidden_kind
 
 NOT_SAFE = 3
+SAID_EVERY_S = 10.0
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9 ._-]")
 
 
@@ -169,9 +172,8 @@ def _say_whether_safe(job: Job, code: int, has_backup: bool, *, read_back: bool,
     """Verify the copies of a job that has ended, and say what that means for the card."""
     if job.status().state not in (State.COMPLETE, State.FAILED):
         return code
-    if not as_json:
-        note("verifying the copies")
-    found = check_card(job, has_backup=has_backup, read_back=read_back)
+    looked_at = Verifying(silent=as_json).looked_at
+    found = check_card(job, has_backup=has_backup, read_back=read_back, looked_at=looked_at)
     if as_json:
         emit_json(
             {
@@ -187,6 +189,27 @@ def _say_whether_safe(job: Job, code: int, has_backup: bool, *, read_back: bool,
             click.echo(printable(line))
     is_as_asked = found.is_safe if has_backup else not found.problem_count
     return code or (0 if is_as_asked else NOT_SAFE)
+
+
+class Verifying:
+    """Says how far the copies are verified, as all of them are read."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
+        self._files = self._size_bytes = 0
+        self._say("verifying the copies")
+
+    def looked_at(self, file: FileItem) -> None:
+        """One more is done."""
+        self._files += 1
+        self._size_bytes += file.size_bytes or 0
+        if time.monotonic() - self._said_s > SAID_EVERY_S:
+            self._say(f"verifying: {plural(self._files, 'file')}, {human_bytes(self._size_bytes)} so far")
+
+    def _say(self, text: str) -> None:
+        self._said_s = time.monotonic()
+        if not self._silent:
+            note(text)
 
 
 def _lines(found: CardCheck) -> list[str]:

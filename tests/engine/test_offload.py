@@ -11,9 +11,11 @@ import pytest
 
 from ingest import offloads
 from ingest.card_check import check_card
+from ingest.cli import offload as cli_offload
 from ingest.config import Settings
 from ingest.device_list import FileDeviceList
 from ingest.devices import LIST_NAME
+from ingest.items import FileItem
 from ingest.job import Job
 from ingest.manifest import read_manifest
 from tests.card_trial import DEVICE, look, make_card, offload, run_trial
@@ -223,7 +225,9 @@ def test_a_copy_that_is_not_proven_keeps_the_card(
         (card / name).write_text(f"{name}, as it was")
     done = offload(card, "--to", stored, "--backup", backup)
     job = Job(done.job_id, Settings.load())
-    assert check_card(job, has_backup=True).is_safe
+    looked_at: list[FileItem] = []
+    assert check_card(job, has_backup=True, looked_at=looked_at.append).is_safe
+    assert {file.path for file in looked_at} == {*BREAKS, "b.txt", "DCIM/a.txt", "DCIM/c.txt"}
 
     for name, (break_it, _) in BREAKS.items():
         break_it(name, card, _day(backup), _day(stored / "raw"))
@@ -234,6 +238,17 @@ def test_a_copy_that_is_not_proven_keeps_the_card(
     assert found.problem_count == len(BREAKS)
     for name, (_, reason) in BREAKS.items():
         assert reason in problems["newer" if name == "new" else name]
+
+
+def test_how_far_the_verifying_is_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verifying = cli_offload.Verifying(silent=False)
+    verifying.looked_at(FileItem("a", 3 << 30))
+    assert capsys.readouterr().err == "verifying the copies\n"
+    monkeypatch.setattr(cli_offload, "SAID_EVERY_S", -1.0)
+    verifying.looked_at(FileItem("b", 1 << 30))
+    assert capsys.readouterr().err == "verifying: 2 files, 4.0 GiB so far\n"
 
 
 def test_files_that_nobody_wanted_keep_the_card(
