@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import zstandard
 
 from ingest.errors import IngestError, ObjectMissing
@@ -140,12 +141,29 @@ def decode_part(data: bytes, name: str) -> pa.Table:
     """The rows of a part.
 
     Raises:
-        ManifestDamaged: it is truncated or garbled.
+        ManifestDamaged: it is truncated or garbled, or not what a job writes.
     """
     body, digest = data[:-32], data[-32:]
     if len(data) <= 32 or hashlib.sha256(body).digest() != digest:
         raise ManifestDamaged(f"the manifest part {name} is truncated or garbled")
-    return pa.ipc.open_stream(zstandard.decompress(body)).read_all()
+    try:
+        table = pa.ipc.open_stream(zstandard.decompress(body)).read_all().cast(SCHEMA)
+    except (pa.ArrowException, zstandard.ZstdError, ValueError) as error:
+        raise ManifestDamaged(f"the manifest part {name} is none: {error}") from error
+    return kept_inside(table, f"the manifest part {name}")
+
+
+def kept_inside(table: pa.Table, name: str) -> pa.Table:
+    """The table itself, where every key of it stays in the destination: others may write there, too.
+
+    Raises:
+        ManifestDamaged: one does not.
+    """
+    dotted = pc.match_substring(table["key"], "..")
+    for key in table.filter(dotted)["key"].to_pylist() if pc.any(dotted).as_py() else ():
+        if ".." in str(key).split("/"):
+            raise ManifestDamaged(f"{name} names {key!r}, which is not in the destination")
+    return table
 
 
 def put_small(store: Store, key: str, body: bytes, content_type: str) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.errors import ObjectMissing
-from ingest.manifest_parts import SCHEMA, ManifestDamaged, decode_part, folder, listed_parts
+from ingest.manifest_parts import SCHEMA, ManifestDamaged, decode_part, folder, kept_inside, listed_parts
 from ingest.stores.base import Store
 
 BATCHES_FIELD = b"ingest.batches"
@@ -36,7 +36,8 @@ class Manifest:
     def batches(self) -> int:
         """How many batches it holds: those with a smaller number."""
         metadata = self._file.schema_arrow.metadata or {}
-        return int(metadata.get(BATCHES_FIELD, b"0"))
+        with self._damage():
+            return int(metadata.get(BATCHES_FIELD, b"0"))
 
     def tables(self) -> Iterator[pa.Table]:
         """Its rows, some at once.
@@ -46,14 +47,14 @@ class Manifest:
         """
         with self._damage():
             for batch in self._file.iter_batches(ROWS_IN_GROUP):
-                yield pa.Table.from_batches([batch]).cast(SCHEMA)
+                yield kept_inside(pa.Table.from_batches([batch]).cast(SCHEMA), f"the manifest {self._name}")
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """What pyarrow finds wrong with the bytes, as our error: it raises OSError for that too, without a number."""
+        """What is wrong with the bytes, as our error: pyarrow raises OSError for that too, without a number."""
         try:
             yield
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             if getattr(error, "errno", None) is not None:
                 raise
             raise ManifestDamaged(

@@ -3,13 +3,14 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -327,3 +328,46 @@ def test_a_manifest_that_is_damaged_is_told(
     for read in (read_manifest, stored_objects):
         with pytest.raises(ManifestDamaged, match=r"manifest\.parquet is truncated or garbled"):
             list(read(store, JOB, tmp_path))
+
+
+def test_a_manifest_or_a_part_that_names_what_lies_outside_is_refused(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    inside, outside = row(0, key="a..b/..c"), row(1, key="a/../../outside")
+    parts(store, {0: [inside]})
+    complete(store, 1, tmp_path)
+    assert [key for key, _ in stored_objects(store, JOB, tmp_path)] == [inside.key]
+
+    parts(store, {1: [outside]})
+    with pytest.raises(ManifestDamaged, match="not in the destination"):
+        list(stored_objects(store, JOB, tmp_path))
+    with pytest.raises(ManifestDamaged, match="not in the destination"):
+        complete(store, 2, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop_columns(["sha256"]),
+        lambda table: table.select(["key"]),
+        lambda table: table.replace_schema_metadata({b"ingest.batches": b"many"}),
+    ],
+)
+def test_a_manifest_of_another_form_is_damaged(
+    store: LocalStore, tmp_path: Path, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    parts(store, {0: [row(0)]})
+    complete(store, 1, tmp_path)
+    path = tmp_path / "stored" / folder(JOB) / "manifest.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+
+    with pytest.raises(ManifestDamaged):
+        list(read_manifest(store, JOB, tmp_path, batches=1))
+
+
+def test_a_part_of_another_form_is_damaged(store: LocalStore, tmp_path: Path) -> None:
+    for body in (b"no zstd", zstandard.compress(b"no arrow")):
+        put(store, part_key(JOB, 0, "t"), body + hashlib.sha256(body).digest())
+
+        with pytest.raises(ManifestDamaged, match="is none"):
+            list(stored_objects(store, JOB, tmp_path))

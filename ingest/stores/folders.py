@@ -33,9 +33,12 @@ def folder_of(root: str, key: str, *, create: bool = False) -> Iterator[tuple[in
     Folders are made where ``create``, each fsynced into its parent; the root itself never is.
 
     Raises:
-        OSError: ENOENT where a folder is missing; ENOTDIR or ELOOP where a file or a link is in its place.
+        OSError: ENOENT where a folder is missing, and of a key that would leave the root, as a manifest that somebody
+            else wrote may name; ENOTDIR or ELOOP where a file or a link is in its place.
     """
     *parts, name = key.split("/")
+    if ".." in (*parts, name) or "\0" in key:
+        raise FileNotFoundError(errno.ENOENT, "no key leaves the folder")
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for part in parts:

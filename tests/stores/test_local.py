@@ -52,6 +52,20 @@ def test_objects_are_plain_files(local: Store, root: Path) -> None:
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["d%20.txt"]
 
 
+@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "..", "outside\0"])
+def test_no_key_leads_out_of_the_folder(local: Store, root: Path, key: str) -> None:
+    """As one of a manifest that somebody else wrote."""
+    put(local, "a/b", b"1")
+    outside = root.parent / "outside"
+    outside.write_text("mine")
+
+    assert local.stat(key) is None
+    with pytest.raises(ObjectMissing):
+        list(local.read(key))
+    local.delete([key])
+    assert outside.read_text() == "mine"
+
+
 @pytest.fixture
 def garbling_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that changes the last byte of what is written to it."""
