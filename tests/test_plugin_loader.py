@@ -202,7 +202,7 @@ def test_what_is_listed_and_is_no_file_is_the_plugins_fault(tmp_path: Path, list
             return listed
 
     context = JobContext("j", "a", "2026-01-31", None, tmp_path)
-    processors = Processors(Names(FolderParams(root_dir="/d"), context), FileAsIs(Params(), context))
+    processors = Processors(Names(FolderParams(root_dir=Path("/d")), context), FileAsIs(Params(), context))
     with pytest.raises(PluginError, match="Names") as caught:
         list(processors.files())
     assert f"gives {named}; expected FileItem" in caught.value.what
