@@ -297,8 +297,14 @@ def _response_db(inventory: Any, channel_id: str, time_ns: int, frequencies_hz: 
         said = f"from {units[0]} to {units[1]}" if units else "of nothing"
         raise SourceUnreadable(f"StationXML's response of {channel_id} is {said}; expected from PA to COUNTS")
     if response.response_stages:
-        with np.errstate(all="ignore"):
-            counts = np.abs(response.get_evalresp_response_for_frequencies(frequencies_hz, output="DEF"))
+        try:
+            with np.errstate(all="ignore"):
+                counts = np.abs(response.get_evalresp_response_for_frequencies(frequencies_hz, output="DEF"))
+        except Exception as error:  # evalresp's own, and obspy's of several kinds
+            raise SourceUnreadable(
+                f"StationXML's response of {_what(channel_id, time_ns)} cannot be computed: {error}",
+                hint="its stages must follow one another in number and units, and digital ones have a decimation",
+            ) from error
     else:
         counts = np.full(len(frequencies_hz), abs(overall.value))
     least = np.min(counts[counts > 0], initial=np.inf)

@@ -159,6 +159,22 @@ def test_stationxml_with_a_filter(tmp_path: Path) -> None:
     assert gain_db[0] == gain_db[1]
 
 
+def test_stationxml_whose_stages_do_not_fit_names_the_channel(tmp_path: Path) -> None:
+    poles: Any = "LAPLACE (RADIANS/SECOND)", 1.0, [], [-1 + 0j]
+    stages = [
+        PolesZerosResponseStage(number, 500.0, 1.0, *units, *poles)
+        for number, units in ((1, ("PA", "V")), (2, ("M", "COUNTS")))
+    ]
+    overall = InstrumentSensitivity(500.0, 1, "PA", "COUNTS")
+    made = calibration(
+        stationxml=station_xml(tmp_path / "s.xml", Response(None, overall, response_stages=stages))
+    )
+    with pytest.raises(
+        SourceUnreadable, match=f"response of {CHANNEL} at 2019.* cannot be computed: check_channel"
+    ):
+        made.gain_db(CHANNEL, JANUARY_NS, HZ)
+
+
 def test_stationxml_that_ends_in_volts_is_no_calibration_of_counts(tmp_path: Path) -> None:
     """A hydrophone's own response without its recorder's: levels would be wrong by what a count is in volts."""
     response = Response(instrument_sensitivity=InstrumentSensitivity(0.002, 1, "PA", "V"))
