@@ -139,7 +139,7 @@ def show_plan(config: JobConfig, settings: Settings, as_json: bool) -> int:
                 }
             )
         elif plan.problem:
-            note(f"would fail: {plan.item.name}: {plan.problem}")
+            note(f"would fail: {printable(plan.item.name)}: {plan.problem}")
         else:
             click.echo(printable(f"{plan.source} -> {plan.key}"))
     previewer.close()
@@ -197,12 +197,13 @@ def _summary(config: JobConfig, seen: Preview) -> list[str]:
     }
     lines = [f"{name + ':':13}{value}" for name, value in rows.items() if value]
     lines += [
-        f"{'  first:' if not i else '':13}{plan.source} -> {plan.key}" for i, plan in enumerate(seen.first)
+        f"{'  first:' if not i else '':13}{printable(f'{plan.source} -> {plan.key}')}"
+        for i, plan in enumerate(seen.first)
     ]
     if seen.is_whole and not seen.items:
         lines.append(f"{'warning:':13}{NOTHING}")
     if seen.first_problem:
-        more = f"{plural(seen.problems, 'item')} would fail, first {seen.first_problem.item.name}"
+        more = f"{plural(seen.problems, 'item')} would fail, first {printable(seen.first_problem.item.name)}"
         lines.append(f"{'warning:':13}{more}: {seen.first_problem.problem}")
     return lines
 

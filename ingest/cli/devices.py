@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ingest.cli.options import load_settings, set_option
+from ingest.cli.options import FilledPath, load_settings, set_option
 from ingest.cli.output import note, plural, printable
 from ingest.config import Destination
 from ingest.config.load import destination_url, parse_model, set_value
@@ -24,7 +24,7 @@ def list_options(function: Function) -> Function:
     for decorate in (
         set_option,
         click.option(
-            "--file", type=click.Path(path_type=Path), help="A list in a file, instead of the destination's."
+            "--file", type=FilledPath(path_type=Path), help="A list in a file, instead of the destination's."
         ),
         click.option("--to", metavar="URL", help="The destination whose list it is: s3://…, or a folder."),
     ):

@@ -6,7 +6,7 @@ import click
 
 from ingest.cli.job_arg import open_job
 from ingest.cli.options import job_option, json_option, load_settings
-from ingest.cli.output import emit_json, note, printable
+from ingest.cli.output import emit_json, note, printable, printable_lines
 
 
 @click.command("failures")
@@ -26,7 +26,7 @@ def command(job_id: str, as_json: bool) -> int:
         if as_json:
             emit_json(failure.to_dict())
         else:
-            click.echo(printable(f"{failure.item.name}: {failure.reason}"))
+            click.echo(f"{printable(failure.item.name)}: {printable_lines(failure.reason)}")
     if not count and not as_json:
         note(f"job {job_id} has no failed items")
     return 0

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ingest.cli.output import human_bytes, human_rate, printable
+from ingest.cli.output import human_bytes, human_rate, printable, printable_lines
 from ingest.cli.screens import NODES_SHOWN, Screen, amounts, end_lines, pace
 from ingest.status import Status
 
@@ -43,7 +43,7 @@ class LiveScreen(Screen):
     def trouble(self, text: str) -> None:
         if text != self._trouble:
             self._trouble = text
-            self._live.update(Text(printable(text), style="yellow"))
+            self._live.update(Text(printable_lines(text), style="yellow"))
 
     def _picture(self, status: Status) -> RenderableType:
         progress = self._meter.read(status)
@@ -56,9 +56,9 @@ class LiveScreen(Screen):
             Text(pace(progress)),
         ]
         if status.pause:
-            parts.append(Text(f"paused: {printable(status.pause)}", style="yellow"))
+            parts.append(Text(f"paused: {printable_lines(status.pause)}", style="yellow"))
         if status.trouble:
-            parts.append(Text(f"trouble: {printable(status.trouble)}", style="yellow"))
+            parts.append(Text(f"trouble: {printable_lines(status.trouble)}", style="yellow"))
         return Group(*parts, _nodes(status))
 
     def end(self, status: Status) -> None:
@@ -87,7 +87,7 @@ class _Tail:
 def _nodes(status: Status) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for node in status.nodes[:NODES_SHOWN]:
-        notice, in_hand = printable(node.notice), printable(next(iter(node.in_hand), "-"))
+        notice, in_hand = printable_lines(node.notice), printable(next(iter(node.in_hand), "-"))
         table.add_row(
             Text(f"  {printable(node.node)}", style="dim"),
             human_rate(node.items_per_s),

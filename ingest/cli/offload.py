@@ -14,7 +14,7 @@ from ingest import offloads
 from ingest.card_check import CardCheck, check_card
 from ingest.cli.creating import offload, show_plan
 from ingest.cli.devices import destination_of
-from ingest.cli.options import load_settings, offload_options
+from ingest.cli.options import FilledPath, load_settings, offload_options
 from ingest.cli.output import emit_json, human_bytes, note, plural, printable
 from ingest.config import Settings
 from ingest.config.load import destination_url
@@ -33,19 +33,19 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9 ._-]")
 
 
 @click.command("offload")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=FilledPath(path_type=Path))
 @click.argument("device", required=False, metavar="[DEVICE_ID]")
 @click.option("--to", required=True, metavar="URL", help="Destination: s3://bucket, or a folder.")
 @click.option(
     "--backup",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     metavar="DIR",
     help="Copy each file here first, and verify the copy; a folder on another disk.",
 )
 @click.option(
     "--devices",
     "devices_file",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     metavar="FILE",
     help="A list of devices in a file, instead of the destination's.",
 )

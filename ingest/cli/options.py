@@ -25,6 +25,15 @@ set_option = click.option(
 )
 
 
+class FilledPath(click.Path):
+    """A path that is not empty: a shell's variable that is not set must not stand for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; expected a path ('.' is the current folder)", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def load_settings() -> Settings:
     """The settings of this machine; also turns on logging as they say."""
     from ingest.config import Settings
@@ -49,7 +58,7 @@ def config_options(function: Function) -> Function:
         click.option(
             "--to", metavar="URL", help="Destination instead of the config's: s3://…, file://… or a folder."
         ),
-        click.argument("config", type=click.Path(path_type=Path)),
+        click.argument("config", type=FilledPath(path_type=Path)),
     ):
         function = decorate(function)
     return function

@@ -50,18 +50,26 @@ def note(text: str) -> None:
     It is lost where its disk is full: a log that has no room must not stop the work.
     """
     try:
-        click.echo(printable(text), err=True)
+        click.echo(printable_lines(text), err=True)
     except OSError as error:
         if not DiskFull.of(error):
             raise
 
 
 def printable(text: object) -> str:
-    """``text`` as it may be shown: what could steer a terminal, or is no character, is escaped."""
+    """``text`` on one line, as it may be shown.
+
+    What could steer a terminal, begin a line of its own, or is no character, is escaped: a file's name may have it.
+    """
     shown = str(text)
     if shown.isprintable():
         return shown
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+def printable_lines(text: object) -> str:
+    """The same, of text that has lines of its own, such as a hint."""
+    return "\n".join(map(printable, str(text).split("\n")))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[str] = ()) -> None:
@@ -70,7 +78,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Co
     Args:
         right: headers of the columns that are aligned to the right, as numbers are.
     """
-    cells = [["" if value is None else printable(value) for value in row] for row in rows]
+    cells = [["" if value is None else printable_lines(value) for value in row] for row in rows]
     if sys.stdout.isatty():
         _rich_table(headers, cells, right)
     else:

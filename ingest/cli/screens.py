@@ -108,7 +108,7 @@ class PlainScreen(Screen):
 
 def node_line(node: NodeInfo) -> str:
     """One line: a node, its rate, and what it has in hand."""
-    doing = node.notice or next(iter(node.in_hand), "nothing in hand")
+    doing = node.notice or printable(next(iter(node.in_hand), "nothing in hand"))
     return f"{node.node}: {human_rate(node.items_per_s)}, {human_bytes(node.bytes_per_s)}/s, {doing}"
 
 

@@ -9,7 +9,7 @@ import click
 from ingest.cli.job_arg import open_job, open_redis
 from ingest.cli.list_jobs import show_jobs
 from ingest.cli.options import json_option, load_settings
-from ingest.cli.output import emit_json, human_bytes, printable, table
+from ingest.cli.output import emit_json, human_bytes, printable, printable_lines, table
 from ingest.cli.patience import Patience
 from ingest.cli.screens import end_lines, make_screen, progress_line
 from ingest.errors import RedisError
@@ -86,7 +86,7 @@ def _show(status: Status) -> None:
         click.echo(progress_line(Progress(status, finished, 0.0, 0.0, None, None)))
     for word, text in (("paused", status.pause), ("trouble", status.trouble)):
         if text:
-            click.echo(printable(f"{word}: {text}"))
+            click.echo(f"{word}: {printable_lines(text)}")
     if status.nodes:
         rows = [
             (

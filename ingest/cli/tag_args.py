@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ingest.cli.options import load_settings
+from ingest.cli.options import FilledPath, load_settings
 from ingest.cli.output import note
 from ingest.config import Settings
 from ingest.errors import ConfigError
@@ -30,7 +30,7 @@ def tag_options(function: Function) -> Function:
         ),
         click.option(
             "--key-file",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            type=FilledPath(path_type=Path, exists=True, dir_okay=False),
             help="Private key to log in with. Default: what an agent or ~/.ssh has.",
         ),
         click.option("--user", default=USER, show_default=True, help="Who logs in."),

@@ -134,7 +134,7 @@ def _show(tag: str, finding: Proof | Left | Erased, *, as_json: bool) -> None:
             f"proven  {proof.file.path}: SHA-256 {proof.sha256[:12]}… on the tag, in {proof.row.key} ({how}, "
             f"job {proof.job_id}) and in {proof.backup}"
         )
-    click.echo(printable(line).replace("\n", "\\n"))  # one line a file, whatever is in its name
+    click.echo(printable(line))
 
 
 def _facts(proof: Proof) -> dict[str, str]:

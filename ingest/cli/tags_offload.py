@@ -10,7 +10,7 @@ import click
 
 from ingest import offloads
 from ingest.cli.creating import offload, show_plan
-from ingest.cli.options import offload_options
+from ingest.cli.options import FilledPath, offload_options
 from ingest.cli.output import note
 from ingest.cli.tag_args import addressed, scan_of, tag_options
 from ingest.config import JobConfig, Settings
@@ -30,7 +30,7 @@ AS_IT_IS_KEY = "raw/{ingest_date}/{device}/{path}"
 @click.option("--to", required=True, metavar="URL", help="Destination: s3://…, file://… or a folder.")
 @click.option(
     "--backup",
-    type=click.Path(path_type=Path),
+    type=FilledPath(path_type=Path),
     metavar="DIR",
     help="Folder of the backup copies. Default: `backup` in the state folder.",
 )

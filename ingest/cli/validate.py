@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ingest.cli.options import config_options, load_settings
-from ingest.cli.output import emit_json, json_alone, plural, printable
+from ingest.cli.output import emit_json, json_alone, plural, printable, printable_lines
 from ingest.config import JobConfig
 from ingest.config.load import load_job_config
 from ingest.creation import check
@@ -65,13 +65,13 @@ def _show(config: JobConfig, items: int | None, first: Plan) -> None:
         "keys": str(config.key_template),
         "first item": first.source or first.item.name,
     }
-    rows["fails because" if first.problem else "stored as"] = (
-        first.problem or f"{config.destination.url}/{first.key}"
-    )
+    rows = {name: printable(value) for name, value in rows.items() if value}
+    if first.problem:
+        rows["fails because"] = printable_lines(first.problem)
+    else:
+        rows["stored as"] = printable(f"{config.destination.url}/{first.key}")
     for name, value in rows.items():
-        if not value:
-            continue
-        click.echo(f"{name + ':':16}{printable(value)}")
+        click.echo(f"{name + ':':16}{value}")
     click.echo(f"The config is valid{', but its first item would fail' if first.problem else ''}.")
 
 

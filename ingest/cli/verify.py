@@ -8,7 +8,7 @@ import click
 
 from ingest.cli.job_arg import open_job
 from ingest.cli.options import job_option, json_option, load_settings
-from ingest.cli.output import emit_json, plural, printable
+from ingest.cli.output import emit_json, plural, printable, printable_lines
 from ingest.verify import verify
 
 
@@ -40,7 +40,7 @@ def command(job_id: str, deep: bool, as_json: bool) -> int:
                 if as_json:
                     emit_json({"event": "problem", "key": finding.key, "problem": finding.problem})
                 else:
-                    click.echo(printable(f"{finding.key}: {finding.problem}"))
+                    click.echo(f"{printable(finding.key)}: {printable_lines(finding.problem)}")
     if as_json:
         found = {"objects": count, "problems": wrong, "failed_items": failed, "deep": deep}
         emit_json({"event": "verified", "job_id": job_id, **found})

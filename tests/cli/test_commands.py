@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,33 @@ def test_a_first_item_that_would_fail_is_said(run: Run, config: Path, tmp_path: 
     assert "The config is valid, but its first item would fail." in result.stdout
 
 
+def test_a_name_with_a_line_break_says_nothing_of_its_own(run: Run, config: Path, tmp_path: Path) -> None:
+    for name in ("b.txt", "day/a.txt"):
+        (tmp_path / "data" / name).unlink()
+    (tmp_path / "data" / "x\nsafe to reuse this card").touch()
+
+    planned = run("create", config, "--dry-run")
+    asked = run("create", config, "--to", tmp_path / "stored")
+    checked = run("validate", config)
+
+    assert planned.stdout.count("\n") == 1
+    assert "x\\nsafe" in asked.stderr
+    assert "x\\nsafe" in checked.stdout
+    assert "\nsafe" not in planned.output + asked.output + checked.output
+
+
+def test_an_empty_path_is_not_the_current_folder(run: Run, tmp_path: Path) -> None:
+    for words in (
+        ("offload", "", "cam-07", "--to", tmp_path),
+        ("offload", tmp_path, "cam-07", "--to", tmp_path / "stored", "--backup", ""),
+        ("create", ""),
+    ):
+        result = run(*words)
+
+        assert result.exit_code == 2
+        assert "it is empty; expected a path" in result.output
+
+
 def test_a_source_with_nothing_in_it_is_said(run: Run, config: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
@@ -146,11 +174,16 @@ def test_a_source_with_nothing_in_it_is_said(run: Run, config: Path, tmp_path: P
     assert "holds nothing" in result.stderr
 
 
-def test_the_schema_accepts_a_config_and_refuses_an_unknown_key(run: Run, config: Path) -> None:
+def test_the_schema_accepts_configs_with_their_comments_and_refuses_an_unknown_key(
+    run: Run, config: Path
+) -> None:
     schema = json.loads(run("schema").stdout)
     good = json.loads(config.read_text())
 
     jsonschema.validate(good | {"$schema": "job.schema.json"}, schema)
+    for example in files("ingest.config.examples").iterdir():
+        if example.name.endswith(".json") and not example.name.startswith("boss"):
+            jsonschema.validate(json.loads(example.read_text()), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(good | {"nonsense": 1}, schema)
 

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from ingest.cli.output import emit_json, human_bytes, human_duration, human_rate, plural, printable, table
+from ingest.cli.output import (
+    emit_json,
+    human_bytes,
+    human_duration,
+    human_rate,
+    plural,
+    printable,
+    printable_lines,
+    table,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +73,8 @@ def test_plural() -> None:
 
 
 def test_what_could_steer_a_terminal_is_escaped() -> None:
-    assert printable("a\x1b[31mb\udce9\tü") == "a\\x1b[31mb\\udce9\\tü"
+    assert printable("a\x1b[31mb\udce9\tü\n\u202e") == "a\\x1b[31mb\\udce9\\tü\\n\\u202e"
+    assert printable_lines("no\x07\n  hint: yes") == "no\\x07\n  hint: yes"
 
 
 def test_json_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
