@@ -69,7 +69,7 @@ def make_kit(job: Job, node: str, hands: Hands | None = None) -> Kit:
     watch = Watch.of(job.presence, node, os.getpid())
 
     def patient_with(store: Store) -> PatientStore:
-        retrying: Store = RetryingStore(store, config.upload.retries, watch.check)
+        retrying: Store = RetryingStore(store, config.upload.retries, watch.check_waiting)
         if config.upload.bandwidth_bytes_per_s:
             retrying = LimitedStore(retrying, config.upload.bandwidth_bytes_per_s, watch.check)
         return PatientStore(

@@ -14,6 +14,8 @@ from ingest.presence import Orders, Presence, ProcessReport
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+PATIENT_WHEN_STOPPING_S = 4.0
+"""For so long a process that is to stop waits for what may be back at once: docker kills after 10 s."""
 WORKING_STATES = (State.PREPARING, State.UPLOADING)
 
 
@@ -27,6 +29,7 @@ class Watch:
     def __init__(self, exchange: Callable[[ProcessReport], Orders] | None = None) -> None:
         self._exchange = exchange
         self._orders = Orders()
+        self._stopping_since_s: float | None = None
         self._changed = threading.Condition()
         self._counting = threading.Lock()
         self._in_hand = ""
@@ -72,6 +75,8 @@ class Watch:
         """Take new orders."""
         with self._changed:
             self._orders = orders
+            if orders.stopping and self._stopping_since_s is None:
+                self._stopping_since_s = time.monotonic()
             self._changed.notify_all()
 
     def check(self) -> None:
@@ -86,28 +91,39 @@ class Watch:
         if orders.state not in WORKING_STATES:
             raise Stopped(f"the job is {orders.state}")
 
+    def check_waiting(self) -> None:
+        """Go on waiting for what is away, or not: to finish what is in hand may then take a node that stops too long.
+
+        Raises:
+            Stopped: as :meth:`check`; and a few seconds after this node was asked to stop.
+        """
+        self.check()
+        since_s = self._stopping_since_s
+        if since_s is not None and time.monotonic() - since_s > PATIENT_WHEN_STOPPING_S:
+            raise Stopped("this node was asked to stop, and what it waits for is not back")
+
     def wait_while_paused(self) -> None:
         """Return when the work may go on.
 
         Raises:
-            Stopped: as :meth:`check`.
+            Stopped: as :meth:`check`, and while it waits as :meth:`check_waiting`.
         """
         self.check()
         while self._orders.pause:
             self.sleep(POLL_S)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but wake up for new orders to stop.
+        """Sleep while something is away, but wake up for new orders to stop.
 
         Raises:
-            Stopped: as :meth:`check`.
+            Stopped: as :meth:`check_waiting`.
         """
         wake_s = time.monotonic() + seconds
         with self._changed:
             while (left_s := wake_s - time.monotonic()) > 0:
-                self.check()
-                self._changed.wait(left_s)
-        self.check()
+                self.check_waiting()
+                self._changed.wait(min(left_s, POLL_S))
+        self.check_waiting()
 
     def take(self, name: str) -> None:
         """Say which item is in hand; "" for none."""

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ingest.job import Job
 
 TAIL_LINES = 5
+LOGS_KEPT_S = 90 * 86_400.0
 
 
 class NodeProcess:
@@ -61,6 +63,7 @@ class NodeProcess:
     def begin(self, job: Job) -> None:
         """Let it work on a job. If it has ended, :meth:`check` says so."""
         self._job = job
+        remove_old_logs(job.settings.logs)
         self._log_path = job.settings.logs / f"{job.job_id}-{os.getpid()}.log"
         # A node is killed at the end, and cleans up nothing: whatever it keeps for a while is in here.
         self._scratch = LockedFolder(job.settings.scratch, "node-")
@@ -155,3 +158,11 @@ class NodeProcess:
         if self._log is not None and self._log.stat().st_size == 0:
             self._log.unlink()
         self._said_early.close()
+
+
+def remove_old_logs(folder: Path) -> None:
+    """Remove the logs to which nothing was added for ``LOGS_KEPT_S``: a machine may join every day for years."""
+    for log in folder.glob("*.log"):
+        with contextlib.suppress(OSError):  # another command removes it, or it is another user's
+            if time.time() - log.stat().st_mtime > LOGS_KEPT_S:
+                log.unlink()

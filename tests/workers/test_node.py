@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from ingest.cli.node_process import LOGS_KEPT_S, remove_old_logs
 from ingest.job import Job
 from ingest.ledger import Kills
 from ingest.node_name import new_node_name
@@ -190,6 +192,17 @@ def test_a_command_that_fails_before_it_has_a_job_leaves_no_node_and_no_log(
     assert not (tmp_path / "state" / "logs").exists()
     assert not list((tmp_path / "scratch").iterdir())
     assert not [process for process in psutil.process_iter() if str(tmp_path) in _scratch_of(process)]
+
+
+def test_logs_of_long_ago_go_and_those_of_late_stay(tmp_path: Path) -> None:
+    old, late = tmp_path / "k7f3q2xm-1.log", tmp_path / "k7f3q2xm-2.log"
+    for log, age_s in ((old, LOGS_KEPT_S + 3600), (late, LOGS_KEPT_S - 3600)):
+        log.write_text("worker: Warm shutdown")
+        os.utime(log, (0, time.time() - age_s))
+
+    remove_old_logs(tmp_path)
+
+    assert list(tmp_path.glob("*.log")) == [late]
 
 
 def _scratch_of(process: psutil.Process) -> str:

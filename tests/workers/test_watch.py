@@ -46,3 +46,20 @@ def test_nothing_is_asked_before_it_is_started() -> None:
     assert not asked.is_set()
     watch.poll()
     assert asked.is_set()
+
+
+def test_who_is_to_stop_finishes_what_it_has_in_hand_but_waits_for_nothing_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch_module, "PATIENT_WHEN_STOPPING_S", 0.05)
+    watch = Watch()
+
+    watch.follow(Orders(stopping="soon", pause="the store is down"))
+
+    watch.check()
+    watch.check_waiting()  # which may be back at once
+    with pytest.raises(Stopped, match="is not back"):
+        watch.wait_while_paused()
+    with pytest.raises(Stopped, match="is not back"):
+        watch.check_waiting()
+    watch.check()
