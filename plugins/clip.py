@@ -23,6 +23,7 @@ Pieces = Sequence[tuple[int, Samples]]
 
 _RATE_HINT = "set tile_processor.params.clip_rate_hz"
 _MOST_FLAC_HZ = 655_350
+_FINE_FLAC_HZ = 65_535
 _BLOCK_SAMPLES = 1 << 14
 
 
@@ -79,6 +80,11 @@ class ClipMaker:
             )
         if self.format == "flac" and rate_hz > _MOST_FLAC_HZ:
             raise SourceUnreadable(f"FLAC holds at most {_MOST_FLAC_HZ} Hz, not {rate_hz}", hint=_RATE_HINT)
+        if self.format == "flac" and rate_hz > _FINE_FLAC_HZ and rate_hz % 10:
+            raise SourceUnreadable(
+                f"FLAC holds rates above {_FINE_FLAC_HZ} Hz in tens, not {rate_hz}",
+                hint=f"{_RATE_HINT}, or clip to wav",
+            )
         return rate_hz
 
     def _scaled(self, pieces: Pieces, samples: int) -> tuple[Samples, float]:

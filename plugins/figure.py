@@ -99,7 +99,7 @@ def _frame(axes: Axes, limits: Limits, unit: str) -> Indices:
         y = bottom - 0.5 - place * axes.height
         draw.line((left - 1 - _TICK, y, left - 2, y), fill=_BLACK)
         draw.text((left - _TICK - 5, y), f"{hz:g}", _BLACK, _font(_FONT_PX), anchor="rm")
-    _draw_upright(image, "Frequency (Hz)", 12, (top + bottom) // 2)
+    _draw_upright(image, "Frequency (Hz)", 9, (top + bottom) // 2)
     draw.text(((left + right) // 2, size[1] - 8), "Time (UTC)", _BLACK, _font(_FONT_PX), anchor="ms")
     _draw_bar(image, draw, axes, limits, unit)
     return np.asarray(image).copy()

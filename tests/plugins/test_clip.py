@@ -97,3 +97,18 @@ def test_resampling_keeps_the_tone_and_the_gap() -> None:
     assert np.abs(back[100:7900] - expected[100:7900]).max() < 30
     with pytest.raises(SourceUnreadable, match="whole number of Hz"):
         ClipMaker("wav", 16, "counts").make([(0, sound)], len(sound), 62.5)
+
+
+@pytest.mark.parametrize("rate_hz", [65_535, 65_540, 96_000, 655_350])
+def test_flac_of_high_rates(rate_hz: int) -> None:
+    samples = extremes(16)
+    back, read_hz, _ = read(
+        ClipMaker("flac", 16, "counts").make([(0, samples)], len(samples), rate_hz)[0], 16
+    )
+    assert (read_hz, back.tolist()) == (rate_hz, samples.tolist())
+
+
+@pytest.mark.parametrize("rate_hz", [65_537, 96_006.3, 700_000])
+def test_a_rate_that_flac_cannot_hold_is_named(rate_hz: float) -> None:
+    with pytest.raises(SourceUnreadable, match=f"FLAC holds .* not {rate_hz:.0f}"):
+        ClipMaker("flac", 16, "counts").make([(0, extremes(16))], 5005, rate_hz)
