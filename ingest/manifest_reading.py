@@ -45,9 +45,15 @@ class Manifest:
         Raises:
             ManifestDamaged: they are garbled.
         """
+        left = self._file.metadata.num_rows
         with self._damage():
             for batch in self._file.iter_batches(ROWS_IN_GROUP):
-                yield kept_inside(pa.Table.from_batches([batch]).cast(SCHEMA), f"the manifest {self._name}")
+                table = pa.Table.from_batches([batch]).cast(SCHEMA)
+                table.validate(full=True)
+                left -= len(table)
+                yield kept_inside(table, f"the manifest {self._name}")
+            if left:  # no checksum protects what says where the rows are
+                raise ValueError(f"{left} rows are missing")
 
     @contextmanager
     def _damage(self) -> Iterator[None]:

@@ -28,6 +28,7 @@ from ingest.manifest import (
     stored_objects,
     write_part,
 )
+from ingest.manifest_reading import Manifest
 from ingest.stores.base import ObjectMeta, Stored
 from ingest.stores.local import LocalStore
 from ingest.stores.wrapping import WrappedStore
@@ -371,3 +372,23 @@ def test_a_part_of_another_form_is_damaged(store: LocalStore, tmp_path: Path) ->
 
         with pytest.raises(ManifestDamaged, match="is none"):
             list(stored_objects(store, JOB, tmp_path))
+
+
+def test_a_bit_that_flips_in_what_says_where_the_rows_are_hides_none_of_them(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    """No checksum protects it: some made a manifest without rows, in which nothing was wrong."""
+    key = f"{folder(JOB)}manifest.parquet"
+    parts(store, {0: [row(number) for number in range(5)]})
+    complete(store, 1, tmp_path)
+    body, path = store.read_bytes(key), tmp_path / "manifest.parquet"
+    told = 0
+    for place in range(len(body) - 3300, len(body) - 2700):
+        garbled = bytearray(body)
+        garbled[place] ^= 1
+        path.write_bytes(garbled)
+        try:
+            assert sum(len(table) for table in Manifest(path, JOB).tables()) == 5
+        except ManifestDamaged:
+            told += 1
+    assert told
