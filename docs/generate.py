@@ -50,9 +50,21 @@ def pages() -> dict[str, str]:
     return {name: _GENERATED + text.rstrip("\n") + "\n" for name, text in made.items()}
 
 
+_COMPLETION = """\
+To have Tab complete commands and options in bash, put this line into `~/.bashrc`; in zsh, with `zsh_source`, into
+`~/.zshrc`:
+
+```sh
+eval "$(_INGEST_COMPLETE=bash_source ingest)"
+```
+
+and in fish `_INGEST_COMPLETE=fish_source ingest | source` into `~/.config/fish/completions/ingest.fish`.
+"""
+
+
 def commands_page() -> str:
     """Each command with its help."""
-    parts = ["# Commands\n", _block(_help(main, "ingest"))]
+    parts = ["# Commands\n", _COMPLETION, _block(_help(main, "ingest"))]
     for name, spec in COMMANDS.items():
         if find_spec(f"ingest.cli.{spec.module}") is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -177,6 +178,27 @@ def test_the_readmes_job_runs_and_its_json_is_documented(tmp_path: Path, state_d
         assert f"`{event['event']}`" in text
         for key in (*event, *event.get("items", ()), *event.get("bytes", ())):
             assert f"`{key}`" in text
+
+
+def test_the_json_of_a_dry_run_and_of_an_item_that_would_fail_is_documented(run: Run, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.bin")).touch()
+    config = ROOT / "config" / "examples" / "folder.json"
+    lines = (ROOT / "docs" / "json-output.md").read_text().splitlines()
+    source = (
+        "--set",
+        f"path_processor.params.root_dir={tmp_path}",
+        "--set",
+        "path_processor.params.include=[]",
+    )
+
+    (event,) = run("create", config, *source, "--dry-run", "--json").stdout.splitlines()
+    first = json.loads(run("validate", config, *source, "--json").stdout)["first_item"]
+
+    (of_item,) = (line for line in lines if "--dry-run --json" in line)
+    (of_config,) = (line for line in lines if "`validate --json`" in line)
+    assert json.loads(event)["problem"] and first["problem"]
+    assert [key for key in json.loads(event) if f"`{key}`" not in of_item] == []
+    assert [key for key in first if f"`{key}`" not in of_config] == []
 
 
 def test_the_plugin_in_the_docs_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

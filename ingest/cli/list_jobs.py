@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 
 from ingest.cli.job_arg import open_redis
 from ingest.cli.options import json_option, load_settings
-from ingest.cli.output import emit_json, note, table
+from ingest.cli.output import emit_json, human_time, note, table
 from ingest.config import Settings
 from ingest.errors import IngestError, JobError
 from ingest.job import Job, jobs
@@ -42,13 +40,12 @@ def show_jobs(settings: Settings, *, as_json: bool) -> int:
             emit_json(status.to_dict())
             continue
         counts = status.counts
-        created = datetime.fromtimestamp(status.created_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
         rows.append(
             (
                 status.job_id,
                 status.name,
                 status.state,
-                created,
+                human_time(status.created_s),
                 *(f"{n:,}" for n in (status.items_total, counts.done, counts.skipped, counts.failed)),
                 status.node_count,
             )

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TextIO
 
 import click
@@ -133,6 +134,11 @@ def human_duration(duration_s: float) -> str:
     count, rest_s = divmod(whole_s, big.seconds)
     rest = rest_s // small.seconds
     return f"{count} {big.name} {rest} {small.name}" if rest else f"{count} {big.name}"
+
+
+def human_time(time_s: int) -> str:
+    """A moment, in seconds since 1970, for people: ``2026-11-28 07:11 UTC``."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def human_rate(items_per_s: float) -> str:

@@ -9,7 +9,7 @@ import click
 from ingest.cli.job_arg import open_job, open_redis
 from ingest.cli.list_jobs import show_jobs
 from ingest.cli.options import json_option, load_settings
-from ingest.cli.output import emit_json, human_bytes, printable, printable_lines, table
+from ingest.cli.output import emit_json, human_bytes, human_time, printable, printable_lines, table
 from ingest.cli.patience import Patience
 from ingest.cli.screens import end_lines, make_screen, progress_line
 from ingest.errors import RedisError
@@ -78,6 +78,8 @@ def _is_over(status: Status) -> bool:
 
 def _show(status: Status) -> None:
     click.echo(printable(f"{status.name} ({status.job_id}) -> {status.destination}"))
+    ended = f", ended {human_time(status.ended_s)}" if status.ended_s is not None else ""
+    click.echo(f"created {human_time(status.created_s)}{ended}")
     if _is_over(status):
         for line in end_lines(status):
             click.echo(printable(line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -84,9 +85,10 @@ class S3Clients:
                 "REQUESTS_CA_BUNDLE"
             )
         except ProfileNotFound as error:
+            profile = error.kwargs["profile"]
             raise StoreRefused(
-                f"{place}: there is no profile {error.kwargs['profile']!r} here",
-                hint="`aws configure --profile` makes one",
+                f"{place}: there is no profile {profile!r} here",
+                hint=f"`aws configure --profile {shlex.quote(profile)}` makes one; ~/.aws/config has them",
             ) from None
         except BOTO_ERRORS as error:
             raise from_boto(error, place) from None

@@ -11,6 +11,7 @@ from ingest.cli.output import (
     human_bytes,
     human_duration,
     human_rate,
+    human_time,
     plural,
     printable,
     printable_lines,
@@ -62,6 +63,10 @@ def test_human_duration(duration_s: float, text: str) -> None:
 )
 def test_human_rate(items_per_s: float, text: str) -> None:
     assert human_rate(items_per_s) == text
+
+
+def test_human_time() -> None:
+    assert human_time(1_795_849_865) == "2026-11-28 07:11 UTC"
 
 
 def test_plural() -> None:

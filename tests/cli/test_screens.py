@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from ingest.cli.live_screen import LiveScreen
+from ingest.cli.output import human_time
 from ingest.cli.screens import end_lines
 from ingest.job import Job
 from ingest.ledger import Counts, State
@@ -103,6 +104,19 @@ def test_a_job_that_waits_for_a_word_says_for_which(tmp_path: Path, redis_url: s
 
         assert result.exit_code == 0
         assert f"ingest complete -j {job.job_id}" in result.stdout
+
+
+def test_status_says_when_a_job_was_made_and_when_it_ended(tmp_path: Path, redis_url: str, run: Run) -> None:
+    job = job_over(tmp_path)
+    made = f"created {human_time(job.record.created_s)}"
+
+    assert f"\n{made}\n" in run("status", "-j", job.job_id).stdout
+
+    job.cancel()
+    ended_s = job.status().ended_s
+
+    assert ended_s is not None
+    assert f"\n{made}, ended {human_time(ended_s)}\n" in run("status", "-j", job.job_id).stdout
 
 
 def test_a_damaged_job_hides_no_other(tmp_path: Path, redis_url: str, run: Run) -> None:
