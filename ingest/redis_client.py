@@ -57,6 +57,12 @@ def _lacks_a_right(error: redis.exceptions.ResponseError) -> bool:
     return isinstance(error, redis.exceptions.NoPermissionError) or any(word in str(error) for word in words)
 
 
+def _connection_hint(said: str) -> str:
+    if "max number of clients" in said:
+        return "raise its maxclients, or work with fewer processes (-p)"
+    return _TLS_HINT if re.search("SSL|X509", said) else "is it running? `ingest doctor` looks"
+
+
 def _reason(error: Exception) -> str:
     """Why there is no connection, without the address, which redis-py repeats."""
     return re.sub(r"^Error -?\d+ connecting to .*?\. ", "", str(error)).rstrip(".")
@@ -77,7 +83,7 @@ def redis_errors(url: str) -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise RedisUnreachable(
             f"Redis at {shown} cannot be reached: {_reason(error)}",
-            hint=_TLS_HINT if re.search("SSL|X509", str(error)) else "is it running? `ingest doctor` looks",
+            hint=_connection_hint(str(error)),
         ) from error
     except redis.exceptions.ResponseError as error:
         if str(error).startswith(("NOAUTH", "WRONGPASS")):

@@ -143,6 +143,12 @@ def test_what_redis_says_of_a_full_disk_or_in_a_script_is_full(text: str) -> Non
         raise redis.exceptions.ResponseError(text)
 
 
+def test_a_redis_that_takes_no_more_connections_is_told_with_what_to_do() -> None:
+    told = pytest.raises(RedisUnreachable, match=r"(?s)max number.*hint: raise its maxclients")
+    with told, redis_errors("redis://host"):
+        raise redis.exceptions.ConnectionError("max number of clients reached")
+
+
 def test_what_is_wrong_otherwise(redis_url: str) -> None:
     assert type(raised(redis_url, lambda client: client.lpush("a", 1) and client.get("a"))) is RedisError
     refused = raised(redis_url.replace("for-tests-only", "hushhush"), lambda client: client.ping())

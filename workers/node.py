@@ -64,8 +64,8 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     """Work on a job until told to stop (SIGTERM: finish the batches in hand; SIGQUIT: at once).
 
     Raises:
-        JobNotFound, RedisError: before it has begun; a Redis that is away just then is waited for.
-        RedisRefused: Redis does not let its user do what a node does.
+        JobNotFound: before it has begun.
+        RedisError: Redis does not let its user do what a node does, or was away for too long.
         ConfigError, LimitReached: this machine does not give it what it needs.
     """
     require_files(processes)
@@ -87,7 +87,7 @@ def run_node(job_id: str, node: str, processes: int, settings: Settings) -> None
     app.steps["consumer"].update([GatherEvents, GiveBack, keep_presence])
     leases = RenewLeases(job.ledger, lease_s)
     leases.start()
-    consumer = consumer_for(job.ledger.url)
+    consumer = consumer_for(job.ledger.url, settings.redis_patience_s)
     worker = app.Worker(
         consumer_cls=consumer,
         hostname=f"ingest@{node}",

@@ -113,6 +113,11 @@ class NodeProcess:
             said += self._log.read_text(errors="replace")
         return "\n".join(deque(said.splitlines(), maxlen=TAIL_LINES))
 
+    def last_word(self) -> str:
+        """What it said last, or "": where it does not begin to work, why."""
+        lines = [line for line in self._last_words().splitlines() if not line.startswith(" ")]
+        return lines[-1].partition(": ")[2] if lines else ""  # after the time, and who of it said so
+
     def ask_to_stop(self) -> None:
         """Take no new batches; finish those in hand."""
         self._tell("soon")

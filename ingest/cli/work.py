@@ -106,6 +106,10 @@ def _watch(
             patience.rest()
             if coordinator.redis_trouble:  # it answers, so the job can be shown, but takes no writes
                 status = replace(status, trouble=f"waiting for Redis: {coordinator.redis_trouble}")
+            elif (
+                not status.nodes and not status.trouble
+            ):  # nobody works, and this node can tell why it does not
+                status = replace(status, trouble=node.last_word())
             screen.show(status)
             if status.state.ended or status.state in (State.CANCELLING, State.UPLOADED):
                 return status

@@ -80,8 +80,9 @@ class Ledger(JobKeys):
         try:
             yield
         except (ValueError, KeyError, TypeError, ConfigError) as error:
+            what = error.what if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
             raise JobError(
-                f"the record of job {self.job_id} in Redis is damaged ({type(error).__name__}: {error})",
+                f"the record of job {self.job_id} in Redis is damaged ({what})",
                 hint="create the job again: what is stored is skipped",
             ) from error
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import psutil
 import pytest
+from celery.exceptions import WorkerShutdown
 
 from ingest.cli.node_process import LOGS_KEPT_S, remove_old_logs
 from ingest.job import Job
 from ingest.ledger import Kills
 from ingest.node_name import new_node_name
+from ingest.queue import make_app
+from ingest.workers.consumer import consumer_for
 from tests.cluster import Command, descendants, run
 from tests.engine.jobs_by_hand import begin, feed, job_over
 from tests.engine.making import create, files_config, s3_folder, until
@@ -71,6 +74,21 @@ def test_a_user_of_redis_without_a_right_that_nodes_need_is_told_which(
     assert "one of the channels" in ended.stderr
     assert "&*" in ended.stderr.partition("hint:")[2]
     assert "hushhush" not in ended.stderr
+
+
+def test_a_redis_that_takes_no_more_connections_is_not_waited_for_without_an_end(job: Job) -> None:
+    client: Any = job.ledger.client
+    client.ping()
+    consumer = consumer_for(job.ledger.url, patience_s=0)
+    app = make_app(job.ledger.url, job.job_id, lease_s=60)
+    client.config_set("maxclients", 1)
+    try:
+        with pytest.raises(WorkerShutdown):
+            consumer.__new__(consumer).ensure_connected(app.connection_for_read())
+    finally:
+        client.config_set("maxclients", 10_000)
+
+    assert "cannot be reached" in str(consumer.ended_for)
 
 
 @pytest.fixture
