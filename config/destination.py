@@ -43,7 +43,8 @@ class Destination(Strict):
     on_existing: Literal["skip", "overwrite", "fail"] = Field(
         default="skip",
         description="What to do with a key that exists: `skip` where content is equal and fail the item "
-        "where it is not, `overwrite` always, `fail` always.",
+        "where it is not, `overwrite` always, `fail` always (but in a folder, which cannot tell who stored a file, "
+        "one with equal content passes when `ingest retry` tries the item again).",
     )
     checksum: Literal["auto", "sha256", "md5", "read_back", "none"] = Field(
         default="auto",

@@ -82,8 +82,8 @@ class Settling:
         if not is_same_size or info.sha256 != made.meta.sha256:
             raise KeyConflict(
                 f"{made.key!r} exists with other content ({_facts(info)}; this item has {made.size_bytes} bytes)",
-                hint="another destination.key, such as one with {job} in it, keeps both; destination.on_existing "
-                "'overwrite' replaces what is stored, which may be the last of it",
+                hint="a new job keeps both with another destination.key, such as one with {job} in it; with "
+                "destination.on_existing 'overwrite' it replaces what is stored, which may be the last of it",
             )
         may_be_ours = is_ours or (not policy.knows_writer and (policy.was_empty or made.again))
         if policy.on_existing == "fail" and not may_be_ours:
