@@ -169,7 +169,7 @@ class WebClient:
                         f"{url} is redirected to {target}, which does not lie below {self.root}",
                         hint="if that is where the data lies now, give it as the URL",
                     )
-        raise SourceUnreadable(f"{url} is redirected again and again")
+        raise SourceUnreadable(f"{url} is redirected again and again, at last to {target}")
 
     def _is_below(self, url: str) -> bool:
         names = unquote(urlsplit(url).path).split("/")
