@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from ingest.errors import IngestError, RedisError, SourceMissing, SourceUnreadable, Stopped
+from ingest.errors import IngestError, RedisError, SourceAway, SourceMissing, SourceUnreadable, Stopped
 from ingest.items import FileItem, Item, Tile
 from ingest.news import News
 from ingest.plugin_loader import Processors
@@ -19,6 +20,7 @@ from ingest.workers.watch import Watch
 log = logging.getLogger(__name__)
 
 WAIT_S = 5.0
+GIVE_BACK_AFTER_S = 10.0
 Opener = Callable[[], AbstractContextManager[Path]]
 
 
@@ -79,14 +81,21 @@ class Sources:
         """Wait while the whole source is away (unmounted, say). False where it is there: only the item is missing.
 
         None of the time that its item has taken so far counts then: what was done is lost with the source.
+
+        Raises:
+            SourceAway: it is not back soon. It may be away from this machine alone: others are to have the batch.
         """
-        waited = False
+        waited, began_s = False, time.monotonic()
         with self._clock.paused():
             while (trouble := self._trouble()) is not None:
                 waited = True
                 if self._news.is_new(trouble):
                     log.warning("waiting for the source: %s", trouble)
                 self._watch.take(f"waiting for the source: {trouble}")
+                if time.monotonic() - began_s >= GIVE_BACK_AFTER_S:
+                    raise SourceAway(
+                        trouble, hint="other nodes may have it; here it is looked for again and again"
+                    )
                 self._watch.sleep(WAIT_S)
             if waited:
                 self._clock.begin_anew()

@@ -18,6 +18,7 @@ from ingest.errors import (
     KeyInvalid,
     ObjectExists,
     RedisUnreachable,
+    SourceAway,
     Stopped,
     StoreError,
     StoreRefused,
@@ -777,6 +778,18 @@ class TestPatience:
 
             assert result.failures == {}
             assert troubles == []
+
+    def test_one_that_is_away_from_this_node_alone_keeps_no_batch_from_the_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sources, "GIVE_BACK_AFTER_S", 0.03)
+        with bench(tmp_path) as b:
+            b.put("x")
+            batch = b.batch()
+            b.root.rename(tmp_path / "elsewhere")
+
+            with pytest.raises(SourceAway, match="there is no folder"):
+                do_batch(batch, b.kit)
 
     def test_a_drive_that_is_not_mounted_is_waited_for(self, tmp_path: Path) -> None:
         """Its mount point is still there, and empty."""
