@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingest.config.destination import MARKERS_FOLDER, Destination, local_folder
+    from ingest.config.destination import MARKERS_FOLDER, Destination, checked_endpoint, local_folder
     from ingest.config.extent import FilesJob, TilesJob
     from ingest.config.job import JobConfig, ProcessorConfig, QueueConfig, UploadConfig
     from ingest.config.key_template import KeyTemplate, checked_key
@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "TilesJob",
     "UploadConfig",
+    "checked_endpoint",
     "checked_key",
     "load_config",
     "load_job_config",

@@ -17,6 +17,11 @@ MARKERS_FOLDER = "raw/hash/"
 """Where ``destination.dedupe`` keeps its markers, at a bucket's root; see :mod:`ingest.markers`."""
 
 
+MAX_PORT = 65535
+_ENDPOINT = re.compile(
+    r"(?P<scheme>https?)://([a-z0-9-]+(\.[a-z0-9-]+)*\.?|\[[0-9a-f:.]+\])(:(?P<port>\d+))?(/[!-~]*)?",
+    re.IGNORECASE,
+)
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -81,7 +86,7 @@ class Destination(Strict):
                     "the alias, not the ARN)"
                 )
             _check_no_query(url)
-            return url.rstrip("/")
+            return parts.scheme + url[len(parts.scheme) :].rstrip("/")
         if parts.scheme == "file":
             if parts.netloc not in ("", "localhost"):
                 raise ValueError(f"{url!r} names the host {parts.netloc!r}; a local folder is file:///folder")
@@ -93,14 +98,12 @@ class Destination(Strict):
     @field_validator("endpoint_url")
     @classmethod
     def _no_secret(cls, url: str | None) -> str | None:
-        if url is not None:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise ValueError(f"{url!r} is no URL; expected http://host:port or https://host")
-            if parts.username or parts.password:
-                raise ValueError("must not hold a user or password")
-            _check_no_query(url)
-        return url
+        if url is None:
+            return None
+        if "@" in url:  # wherever: a password may hold a slash
+            raise ValueError("must not hold a user or password")
+        _check_no_query(url)
+        return checked_endpoint(url)
 
     @model_validator(mode="after")
     def _may_be_shared(self) -> Self:
@@ -132,6 +135,21 @@ class Destination(Strict):
         if scheme == "file":
             return self
         return self.model_copy(update={"url": f"{scheme}://{rest.partition('/')[0]}", "storage_class": None})
+
+
+def checked_endpoint(url: str) -> str:
+    """The URL of a server, its scheme in lower case.
+
+    Raises:
+        ValueError: it is none that both of our clients take.
+    """
+    found = _ENDPOINT.fullmatch(url)
+    if found is None or int(found["port"] or 0) > MAX_PORT:
+        raise ValueError(
+            f"{url!r} is no URL; expected http://host:port or https://host, where a host's name has letters, digits, "
+            "`-` and `.` alone"
+        )
+    return found["scheme"].lower() + url[len(found["scheme"]) :]
 
 
 def local_folder(url: str) -> Path | None:

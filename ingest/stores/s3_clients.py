@@ -21,7 +21,7 @@ from botocore.loaders import Loader
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as Client
 
-from ingest.config import Destination, UploadConfig
+from ingest.config import Destination, UploadConfig, checked_endpoint
 from ingest.errors import ConfigError, StoreRefused
 from ingest.stores.objects import CONNECT_TIMEOUT_S, NO_RETRIES, client_options
 from ingest.stores.vendor_errors import BOTO_ERRORS, OBSTORE_ERRORS, Place, from_boto
@@ -130,7 +130,12 @@ class S3Clients:
             self._make_boto(self.session.region_name or "us-east-1", path_style=False).meta.endpoint_url
         )
         host = url.partition("://")[2].partition("/")[0]
-        return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url.rstrip("/")
+        if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            return None
+        try:
+            return checked_endpoint(url).rstrip("/")
+        except ValueError:
+            raise _no_endpoint() from None
 
     @cached_property
     def region(self) -> str:
@@ -197,6 +202,8 @@ class S3Clients:
                 config=config,
             )
         except BOTO_ERRORS as error:
+            if type(error) is ValueError:
+                raise _no_endpoint() from None
             raise from_boto(error, Place(self.destination.url, self.destination.endpoint_url)) from None
 
     @property
@@ -238,6 +245,15 @@ class S3Clients:
                 f"{self.place}: the client cannot be made ({type(error).__name__})",
                 hint="one of the AWS_* variables, or of the certificates that AWS_CA_BUNDLE names, cannot be used",
             ) from None
+
+
+def _no_endpoint() -> ConfigError:
+    """Our error for a server's URL that is none; it may hold a password."""
+    return ConfigError(
+        "names no URL that can be used",
+        place="AWS_ENDPOINT_URL",
+        hint="expected http://host:port or https://host",
+    )
 
 
 def _read_certificates(path: str | None) -> bytes | None:

@@ -178,3 +178,26 @@ def test_a_server_that_is_no_s3(moto_s3: S3Server, monkeypatch: pytest.MonkeyPat
 def test_a_bucket_that_cannot_be(bucket: str) -> None:
     with pytest.raises(ValueError, match="no bucket's name has"):
         Destination(url=f"s3://{bucket}/prefix")
+
+
+def test_schemes_may_be_written_large(rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``S3://`` was taken for Azure."""
+    endpoint = rclone_s3.endpoint_url.replace("http", "HTTP")
+    destination = s3_destination(rclone_s3, monkeypatch, endpoint_url=endpoint)
+    large = Destination(url=destination.url.replace("s3", "S3"), endpoint_url=endpoint)
+    assert large == destination
+    probed(large).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://joe:hunter2@host:9000", "http://s3_server:9000", "http://host:99999"]
+)
+def test_a_variable_that_names_no_server(
+    rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    destination = s3_destination(rclone_s3, monkeypatch, bucket="b", endpoint_url=None)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    error = refusal(destination)
+    assert type(error) is ConfigError
+    assert "AWS_ENDPOINT_URL" in error.what
+    assert "hunter2" not in str(error)
