@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from ingest import manifest
 from ingest.card_reading import Reading
 from ingest.digests import hashed, pieces_of
-from ingest.errors import ItemError, ObjectMissing
+from ingest.errors import ItemError, ObjectMissing, Stopped
 from ingest.items import FileItem, as_utf8
 from ingest.job import Job
 from ingest.manifest_parts import as_path, as_text, as_time
@@ -99,10 +101,10 @@ def check_card(
     found.size_bytes = sum(item.size_bytes or 0 for item in on_card.values())
     copied = set()
     rows = manifest.read_manifest(job.store, job.job_id, job.settings.scratch)
-    with ThreadPoolExecutor(READERS, "card") as readers:
+    with _readers() as (readers, check):
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             copies = [
-                _Copies(row, item, job)
+                _Copies(row, item, job, check)
                 for row in chunk
                 if (item := on_card.get(_identity_in(row))) is not None
             ]
@@ -116,6 +118,23 @@ def check_card(
     for name, _ in sorted(on_card.keys() - copied):
         found.note(name, "has no copy: it failed, or is new on the card")
     return found
+
+
+@contextmanager
+def _readers() -> Iterator[tuple[ThreadPoolExecutor, Callable[[], None]]]:
+    """Threads, and what they call for each piece that they read: interrupted, they do not read on to a file's end."""
+    interrupted = Event()
+
+    def check() -> None:
+        if interrupted.is_set():
+            raise Stopped("the check of the card was interrupted")
+
+    with ThreadPoolExecutor(READERS, "card") as readers:
+        try:
+            yield readers, check
+        except BaseException:
+            interrupted.set()
+            raise
 
 
 def _identity(item: FileItem) -> tuple[str, str]:
@@ -138,10 +157,14 @@ def _listing(job: Job, found: CardCheck) -> Iterator[FileItem]:
 
 
 class _Copies:
-    """A row of the manifest, the file as it lies on the card now and where, and the key of its object in the bucket."""
+    """A row of the manifest, the file as it lies on the card now and where, and the key of its object in the bucket.
 
-    def __init__(self, row: Mapping[str, Any], item: FileItem, job: Job) -> None:
+    ``check`` raises to interrupt the reading.
+    """
+
+    def __init__(self, row: Mapping[str, Any], item: FileItem, job: Job, check: Callable[[], None]) -> None:
         self.row = row
+        self.check = check
         self.item = item
         self.source = Path(job.config.path_processor.params["root_dir"], item.path)
         self.facts = dict(row["metadata"] or ())
@@ -175,7 +198,7 @@ def _problem(
     info = listing.get(copies.key)
     if info is not None and not read_back and _vouches(store, row, info, md5):
         return ""
-    return _problem_read_back(store, row, copies.key)
+    return _problem_read_back(store, copies)
 
 
 def _vouches(store: Store, row: Mapping[str, Any], info: ObjectInfo, md5: str | None) -> bool:
@@ -189,9 +212,10 @@ def _vouches(store: Store, row: Mapping[str, Any], info: ObjectInfo, md5: str | 
     return is_confirmed and info.etag == row["etag"]
 
 
-def _problem_read_back(store: Store, row: Mapping[str, Any], key: str) -> str:
+def _problem_read_back(store: Store, copies: _Copies) -> str:
+    row, key = copies.row, copies.key
     try:
-        found = hashed(store.read(key))
+        found = hashed(store.read(key), copies.check)
     except ObjectMissing:
         return f"the object {key!r} is missing at the destination"
     return "" if found == (row["sha256"], row["stored_bytes"]) else f"the object {key!r} has other bytes"
@@ -204,7 +228,7 @@ def _problem_with_backup(copies: _Copies, store: Store) -> tuple[str, str]:
         return "what is stored is not what was on the card", ""
     shown = f"the backup copy {str(path)!r}"
     try:
-        sha256, md5 = _digests_of(path)
+        sha256, md5 = _digests_of(path, copies.check)
         is_source = path.samefile(copies.source)
     except OSError as error:
         return f"{shown} cannot be read: {error.strerror}", ""
@@ -221,7 +245,7 @@ def _problem_with_backup(copies: _Copies, store: Store) -> tuple[str, str]:
 
 def _problem_on_card(copies: _Copies) -> str:
     try:
-        sha256 = Reading(copies.source, lambda: None).sha256()
+        sha256 = Reading(copies.source, copies.check).sha256()
     except ItemError as error:
         return error.what
     if sha256 == copies.row["sha256"]:
@@ -229,10 +253,11 @@ def _problem_on_card(copies: _Copies) -> str:
     return "has other bytes on the card than were copied: was it written to, or is it another card?"
 
 
-def _digests_of(path: Path) -> tuple[str, str]:
-    """The SHA-256 and the MD5 of a file."""
+def _digests_of(path: Path, check: Callable[[], None]) -> tuple[str, str]:
+    """The SHA-256 and the MD5 of a file. ``check`` raises to interrupt; it is called for each piece."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     for piece in pieces_of(path):
         sha256.update(piece)
         md5.update(piece)
+        check()
     return sha256.hexdigest(), md5.hexdigest()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ingest import offloads
+from ingest import card_check, offloads
 from ingest.card_check import check_card
 from ingest.cli import offload as cli_offload
 from ingest.config import Settings
@@ -238,6 +239,23 @@ def test_a_copy_that_is_not_proven_keeps_the_card(
     assert found.problem_count == len(BREAKS)
     for name, (_, reason) in BREAKS.items():
         assert reason in problems["newer" if name == "new" else name]
+
+
+def test_a_check_that_is_interrupted_does_not_read_on(
+    card: Path, redis_url: str, stored: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = offload(card, "--to", stored, "--backup", backup)
+    real = card_check.pieces_of
+
+    def large(path: Path) -> Iterator[bytes]:
+        yield from itertools.repeat(b"x") if path.name == "b.txt" else real(path)
+
+    def interrupt(file: FileItem) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(card_check, "pieces_of", large)
+    with pytest.raises(KeyboardInterrupt):
+        check_card(Job(done.job_id, Settings.load()), has_backup=True, looked_at=interrupt)
 
 
 def test_how_far_the_verifying_is_is_said(
