@@ -16,6 +16,7 @@ from ingest.cli import offload as cli_offload
 from ingest.config import Settings
 from ingest.device_list import FileDeviceList
 from ingest.devices import LIST_NAME
+from ingest.digests import pieces_of
 from ingest.items import FileItem
 from ingest.job import Job
 from ingest.manifest import read_manifest
@@ -245,7 +246,7 @@ def test_a_check_that_is_interrupted_does_not_read_on(
     card: Path, redis_url: str, stored: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = offload(card, "--to", stored, "--backup", backup)
-    real = card_check.pieces_of
+    real = pieces_of
 
     def large(path: Path) -> Iterator[bytes]:
         yield from itertools.repeat(b"x") if path.name == "b.txt" else real(path)
