@@ -7,13 +7,15 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import click
 
 from ingest.errors import DiskFull
 
 _FOR_JSON: list[TextIO] = []
+FOLDED_WIDTH = 8
+"""Of a column that is folded, on a narrow terminal, at least."""
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -74,7 +76,9 @@ def printable_lines(text: object) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[str] = ()) -> None:
-    """A table: with rich on a terminal, as plain columns elsewhere.
+    """A table: with rich on a terminal that has room for it, as plain columns elsewhere.
+
+    The first column, which people copy from, and numbers are never folded.
 
     Args:
         right: headers of the columns that are aligned to the right, as numbers are.
@@ -88,16 +92,26 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Co
 
 def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str]) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        shown.add_column(header, justify="right" if header in right else "left", overflow="fold")
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    console, least = Console(), 0
+    for i, header in enumerate(headers):
+        whole = max(cell_len(row[i]) for row in [headers, *cells])
+        is_held = not i or header in right
+        width = whole if is_held else min(whole, FOLDED_WIDTH)
+        justify: Literal["left", "right"] = "right" if header in right else "left"
+        shown.add_column(header, justify=justify, overflow="fold", no_wrap=is_held, min_width=width)
+        least += width + 2
+    if least > console.width:
+        _plain_table(headers, cells, right)
+        return
     for row in cells:
         shown.add_row(*map(Text, row))
-    Console().print(shown)
+    console.print(shown)
 
 
 def _plain_table(headers: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str]) -> None:

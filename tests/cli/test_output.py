@@ -65,6 +65,20 @@ def test_human_rate(items_per_s: float, text: str) -> None:
     assert human_rate(items_per_s) == text
 
 
+@pytest.mark.parametrize("width", [16, 24, 80])
+def test_a_narrow_terminal_folds_no_id_and_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    table(["job", "name", "items"], [("k7f3q2xm", "a name of many words", "12,345")], right=["items"])
+
+    out = capsys.readouterr().out
+    assert "k7f3q2xm" in out
+    assert "12,345" in out
+
+
 def test_human_time() -> None:
     assert human_time(1_795_849_865) == "2026-11-28 07:11 UTC"
 
