@@ -38,12 +38,28 @@ class Job(JobHandle):
             How many objects were deleted.
 
         Raises:
-            JobError: the job has ended already.
+            JobError: the job has ended already; or, with ``delete_uploaded``, another is under way below the same
+                destination.
         """
+        if delete_uploaded:
+            self._refuse_where_others_work()
         ending.begin_cancel(self)
         deleted: int = self.completion.delete_stored(self) if delete_uploaded else 0
         ending.end_cancel(self)
         return deleted
+
+    def _refuse_where_others_work(self) -> None:
+        """What another job finds stored counts as its own before its manifest says so."""
+        for other in jobs(self.settings):
+            if not isinstance(other, Job) or other.job_id == self.job_id:
+                continue
+            state = other.ledger.state()
+            if state in (State.PREPARING, State.UPLOADING) and _overlap(self, other):
+                raise JobError(
+                    f"job {other.job_id} is {state} below {other.config.destination.url}, and may count "
+                    f"on what job {self.job_id} has stored there",
+                    hint="wait until it has ended, or cancel this one without --delete-uploaded",
+                )
 
     def expire(self) -> bool:
         """End the job if its days have passed. True where they have."""
@@ -81,3 +97,10 @@ def jobs(settings: Settings) -> Iterator[Job | IngestError]:
             yield Job(job_id, settings)
         except JobError as error:
             yield error
+
+
+def _overlap(one: Job, other: Job) -> bool:
+    """Whether one's destination is the other's, or lies in it."""
+    ours, theirs = one.config.destination, other.config.destination
+    ways = (f"{ours.url}/".startswith(f"{theirs.url}/"), f"{theirs.url}/".startswith(f"{ours.url}/"))
+    return ours.endpoint_url == theirs.endpoint_url and any(ways)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.errors import IngestError
+from ingest.errors import IngestError, JobError
 from ingest.ledger import State
 from ingest.verify import verify
 from tests.engine.jobs_by_hand import feed, job_over, work
@@ -83,3 +83,23 @@ def test_a_manifest_that_cannot_be_read_may_name_them(tmp_path: Path, redis_url:
     assert (tmp_path / "stored" / "a").exists()
     damaged.unlink()
     assert first.cancel(delete_uploaded=True) == 1
+
+
+def test_nothing_is_deleted_while_another_job_may_find_it(
+    tmp_path: Path, destination: dict[str, Any]
+) -> None:
+    first = job_over(tmp_path, destination=destination)
+    write(tmp_path, a=b"alone")
+    feed(first)
+    work(first)
+    second = job_over(tmp_path, destination=destination)
+
+    with pytest.raises(JobError, match=f"job {second.job_id} is preparing below .*, and may count on"):
+        first.cancel(delete_uploaded=True)
+    assert (first.ledger.state(), {info.key for info in first.store.list()}) == (State.UPLOADING, {"a"})
+
+    feed(second)
+    work(second)
+    second.cancel()
+    assert first.cancel(delete_uploaded=True) == 0, "the other has found it"
+    assert {info.key for info in first.store.list()} == {"a"}

@@ -22,6 +22,7 @@ def command(job_id: str, delete_uploaded: bool, yes: bool) -> int:
 
     What was stored stays, unless --delete-uploaded is given. Even then what was written again since stays, and
     what other jobs below the same destination have in their manifests: they may have found it there, and counted on it.
+    While another job is at work below it, --delete-uploaded is refused.
     Sources are never touched. A job that is complete, failed or expired cannot be cancelled any more.
 
     \b

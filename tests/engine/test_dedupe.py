@@ -363,7 +363,8 @@ class TestCancelAndDelete:
     def test_and_a_job_that_comes_to_refer_to_it_meanwhile_notice_each_other(
         self, tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Given a job that is being deleted when another has just found its marker
+        # Given a job that is being deleted when another, of another Redis, has just found its marker
+        monkeypatch.setattr("ingest.job.jobs", lambda settings: iter(()))
         first = job_of(tmp_path, {"a": b"1"}, place("run"))
         do(first)
         second = job_of(tmp_path, {"b": b"1"}, place("other"))
@@ -384,7 +385,8 @@ class TestCancelAndDelete:
     def test_is_given_up_where_another_was_quicker(
         self, tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Given another job that says so when it has been looked for, and before anything is deleted
+        # Given another job, of another Redis, that says so when it has been looked for, and before anything is deleted
+        monkeypatch.setattr("ingest.job.jobs", lambda settings: iter(()))
         first = job_of(tmp_path, {"a": b"1"}, place("run"))
         do(first)
         second = job_of(tmp_path, {"b": b"1"}, place("other"))

@@ -153,7 +153,9 @@ def store_uncounted(job: Job, *batches: int) -> None:
 def test_a_cancel_may_delete_what_batches_that_were_cut_off_had_stored(make_job: MakeJob, key: str) -> None:
     # Given objects of another job and of another program, and of a job of which some batches never counted
     below = key.removesuffix("{found}").replace("{job_name}", "trial")
-    work(make_job({"a": "of another job"}, key=key))
+    other = make_job({"a": "of another job"}, key=key)
+    work(other)
+    other.complete()
     job = make_job({"b": "counted", "c": "cut off", "d": "too", "a": "of another job"}, key=key)
     put(job.store, f"{below}of another program")
     do(job, 1)
