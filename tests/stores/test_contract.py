@@ -20,6 +20,7 @@ from ingest.errors import (
     StoreError,
 )
 from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store, Transfer
+from ingest.stores.objects import ObjectStore
 from tests.stores.conftest import KINDS, OpenStore
 from tests.stores.helpers import MIB, UPLOAD, Records, keys, large_file, meta_of, put
 
@@ -192,6 +193,10 @@ def test_manifests_are_listed_only_where_asked_for(store: Store) -> None:
 
 def test_a_long_list_has_every_key_once(store: Store, kind: str) -> None:
     names = [f"f/{number:04}" for number in range(203 if kind == "file" else 1203)]  # S3 lists 1,000 a page
+    if isinstance(store, ObjectStore):
+        store.go_by(
+            dataclasses.replace(store.capabilities, checksum=Checksum.NONE)
+        )  # 1,203 need not be read back
     for name in names:
         put(store, name, b"")
     assert keys(store) == names
