@@ -230,17 +230,25 @@ def test_trouble_is_told_and_waited_out(job: Job, error: Exception, said: str) -
         assert job.status().trouble == ""
 
 
-def test_a_node_whose_disk_is_full_leaves_the_duty_to_another(
-    job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_space(job: Job) -> State:
-        raise OSError(errno.ENOSPC, "No space left on device", "/scratch/manifest.parquet")
+def unable_to_complete(job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception) -> Coordinator:
+    """The coordinator of a job that is done, and that this node cannot complete for this error."""
 
-    monkeypatch.setattr(Job, "complete", no_space)
+    def fail(job: Job) -> State:
+        raise error
+
+    monkeypatch.setattr(Job, "complete", fail)
     coordinator = Coordinator(job, "n1")
     while coordinator.step():
         pass
     commit(job, 0, 1, 2, 3)
+    return coordinator
+
+
+def test_a_node_whose_disk_is_full_leaves_the_duty_to_another(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_space = OSError(errno.ENOSPC, "No space left on device", "/scratch/manifest.parquet")
+    coordinator = unable_to_complete(job, monkeypatch, no_space)
 
     with running(coordinator):
         until(lambda: "no space is left" in job.status().trouble)
@@ -259,16 +267,7 @@ def test_a_node_whose_disk_is_full_leaves_the_duty_to_another(
 def test_a_node_that_cannot_complete_a_job_leaves_the_duty_to_another(
     job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    def fail(job: Job) -> State:
-        raise error
-
-    monkeypatch.setattr(Job, "complete", fail)
-    coordinator = Coordinator(job, "n1")
-    while coordinator.step():
-        pass
-    commit(job, 0, 1, 2, 3)
-
-    with running(coordinator):
+    with running(unable_to_complete(job, monkeypatch, error)):
         until(lambda: said in job.status().trouble)
         until(Duty(job.ledger, "n2").hold)
 

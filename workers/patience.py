@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 
 from ingest.digests import hashed
@@ -25,7 +24,7 @@ from ingest.errors import (
     StoreRefused,
 )
 from ingest.news import News
-from ingest.stores.base import ObjectMeta, Store, Stored, Transfer
+from ingest.stores.base import Store, Stored
 from ingest.stores.wrapping import WrappedStore
 from ingest.workers.descriptors import spent
 from ingest.workers.single_keys import fault_of_key, may_be_its_own
@@ -38,6 +37,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 SAY_AGAIN_S = 5.0
 GIVE_BACK_AFTER_S = 10.0
+"""What may be this machine's trouble alone is waited for so long: then others are to have the batch."""
 COMES_THROUGH = (ObjectExists, ObjectMissing, ClockWrong, ProcessSpent)
 
 
@@ -79,24 +79,8 @@ class PatientStore(WrappedStore):
         self._go_on = go_on
         self._news = News()
 
-    def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
-        """See :meth:`Store.put`. A key that this store does not take, though it takes others, is its item's fault."""
-        return self._do(lambda: self._one(key, lambda: self._store.put(key, body, meta, if_absent=if_absent)))
-
-    def put_file(
-        self,
-        key: str,
-        path: Path,
-        meta: ObjectMeta,
-        *,
-        if_absent: bool = False,
-        transfer: Transfer | None = None,
-    ) -> Stored:
-        """See :meth:`Store.put_file`, and :meth:`put`."""
-
-        def put() -> Stored:
-            return self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
-
+    def _do_put(self, key: str, put: Callable[[], Stored]) -> Stored:
+        """A key that this store does not take, though it takes others, is its item's fault."""
         return self._do(lambda: self._one(key, put))
 
     def _one(self, key: str, put: Callable[[], Stored]) -> Stored:

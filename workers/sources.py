@@ -15,12 +15,12 @@ from ingest.news import News
 from ingest.plugin_loader import Processors
 from ingest.processors import Source
 from ingest.workers.hands import ProcessorTime
+from ingest.workers.patience import GIVE_BACK_AFTER_S
 from ingest.workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 5.0
-GIVE_BACK_AFTER_S = 10.0
 Opener = Callable[[], AbstractContextManager[Path]]
 
 

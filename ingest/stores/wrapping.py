@@ -22,6 +22,10 @@ class WrappedStore(Store):
         """Make a call of the wrapped store, which may be repeated. The place to retry, or to wait."""
         return call()
 
+    def _do_put(self, key: str, put: Callable[[], Stored]) -> Stored:
+        """Make a put of this key: the place for what is to be done for puts alone."""
+        return self._do(put)
+
     @property
     def url(self) -> str:  # type: ignore[override]
         """The wrapped store's."""
@@ -42,7 +46,7 @@ class WrappedStore(Store):
 
     def put(self, key: str, body: bytes, meta: ObjectMeta, *, if_absent: bool = False) -> Stored:
         """See :meth:`Store.put`."""
-        return self._do(lambda: self._store.put(key, body, meta, if_absent=if_absent))
+        return self._do_put(key, lambda: self._store.put(key, body, meta, if_absent=if_absent))
 
     def put_file(
         self,
@@ -54,7 +58,11 @@ class WrappedStore(Store):
         transfer: Transfer | None = None,
     ) -> Stored:
         """See :meth:`Store.put_file`."""
-        return self._do(lambda: self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer))
+
+        def put() -> Stored:
+            return self._store.put_file(key, path, meta, if_absent=if_absent, transfer=transfer)
+
+        return self._do_put(key, put)
 
     def cut(self, size_bytes: int) -> Cut | None:
         """See :meth:`Store.cut`."""
