@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from tempfile import NamedTemporaryFile
 from ingest.config import Destination, UploadConfig, local_folder
 from ingest.devices import LIST_NAME, added, parse
 from ingest.errors import ConfigError, ObjectExists, ObjectMissing, StoreError, StoreUnreachable
-from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta
+from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, probe_key
 from ingest.stores.objects import ObjectStore
 from ingest.stores.open import open_bucket
 
@@ -156,7 +155,7 @@ class StoredDeviceList(DeviceList):
 
     def add(self, devices: Sequence[str]) -> None:
         """See :meth:`DeviceList.add`."""
-        conditional = self._store.minds_etags(f".ingest/probe-{secrets.token_hex(8)}")
+        conditional = self._store.minds_etags(probe_key())
         once = self._on_condition if conditional else self._until_it_stays
         wanted = [*devices]
         for left in reversed(range(TRIES)):

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import zstandard
 
 from ingest.errors import IngestError, ObjectMissing
-from ingest.stores.base import ObjectMeta, Store
+from ingest.stores.base import INTERNAL, ObjectMeta, Store
 
 _FIELDS: list[pa.Field[Any]] = [
     pa.field("batch", pa.int64(), nullable=False),
@@ -76,7 +76,7 @@ class Row:
 
 def folder(job_id: str) -> str:
     """The key prefix of a job's manifest."""
-    return f".ingest/{job_id}/"
+    return f"{INTERNAL}{job_id}/"
 
 
 def parts_folder(job_id: str) -> str:

@@ -11,6 +11,7 @@ from ingest.digests import hashed
 from ingest.handle import JobHandle
 from ingest.manifest_parts import ManifestDamaged
 from ingest.manifest_reading import tables_so_far
+from ingest.stores.base import INTERNAL
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Others:
 def _objects_of_others(job: JobHandle) -> Mapping[bytes, str]:
     """The objects that other jobs have in their manifests, as digests, and a job of each."""
     whose: dict[bytes, str] = {}
-    others = {info.key.split("/")[1] for info in job.store.list(".ingest/")} - {job.job_id}
+    others = {info.key.split("/")[1] for info in job.store.list(INTERNAL)} - {job.job_id}
     for other in sorted(others):
         try:
             for table in tables_so_far(job.store, other, job.settings.scratch):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from contextlib import suppress
 from itertools import accumulate
 
 from ingest.errors import ItemError, KeyConflict, KeyInvalid, ObjectMissing, StoreError, StoreUnreachable
-from ingest.stores.base import ObjectMeta, Store
+from ingest.stores.base import ObjectMeta, Store, probe_key
 
 BUSY = (429, 503)
 """The answers of a server that has too much to do."""
@@ -46,7 +45,7 @@ def fault_of_key(store: Store, key: str, error: StoreError) -> ItemError | None:
 
 
 def _takes_another(store: Store) -> bool:
-    key = f".ingest/probe-{secrets.token_hex(8)}/key"
+    key = f"{probe_key()}/key"
     with suppress(StoreError):
         store.put(key, _BODY, _META)
         store.delete([key])

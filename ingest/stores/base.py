@@ -11,12 +11,21 @@ from __future__ import annotations
 
 import abc
 import builtins
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
+
+INTERNAL = ".ingest/"
+"""The manifests' folder. It is listed only where the prefix begins with it."""
+
+
+def probe_key() -> str:
+    """A key that nobody else has, to try a store out with, or to begin others with."""
+    return f"{INTERNAL}probe-{secrets.token_hex(8)}"
 
 
 class Checksum(StrEnum):

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from ingest.stores.base import INTERNAL
+
 TEMP_PREFIX = ".ingest-tmp-"
 """How unfinished files are named. They are never listed, and no key may have such a name in it."""
 
-INTERNAL = b".ingest/"
-"""The manifests' folder, walked only where the prefix begins with it."""
+_INTERNAL = INTERNAL.encode()
 
 LOST_AND_FOUND = b"lost+found/"
 """In the root of many a drive, for its owner alone: no folder of ours where it cannot be looked into."""
@@ -174,7 +175,7 @@ def _walk(folder: int, above: bytes, prefix: bytes, after: bytes) -> Iterator[tu
                 yield key, size_bytes
             continue
         wanted = key.startswith(prefix) or prefix.startswith(key)
-        if key == INTERNAL and not prefix.startswith(INTERNAL):
+        if key == _INTERNAL and not prefix.startswith(_INTERNAL):
             continue
         if not wanted or (after > key and not after.startswith(key)):
             continue

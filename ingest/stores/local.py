@@ -25,7 +25,16 @@ from ingest.errors import (
     StoreError,
 )
 from ingest.stores import folders
-from ingest.stores.base import Capabilities, Checksum, ObjectInfo, ObjectMeta, Store, Stored, Transfer
+from ingest.stores.base import (
+    Capabilities,
+    Checksum,
+    ObjectInfo,
+    ObjectMeta,
+    Store,
+    Stored,
+    Transfer,
+    probe_key,
+)
 from ingest.stores.source import hashed_pieces
 from ingest.stores.vendor_errors import Place, from_os
 
@@ -83,7 +92,7 @@ class LocalStore(Store):
         return self.capabilities
 
     def _keeps_existing(self) -> bool:
-        key, body = f".ingest/probe-{secrets.token_hex(8)}", b"probe"
+        key, body = probe_key(), b"probe"
         meta = ObjectMeta(hashlib.sha256(body).hexdigest())
         try:
             self.put(key, body, meta, if_absent=True)

@@ -18,6 +18,7 @@ from ingest.config.key_template import MAX_KEY_BYTES
 from ingest.digests import hashed, md5_of
 from ingest.errors import ChecksumMismatch, KeyInvalid, ObjectExists, ObjectMissing, StoreError
 from ingest.stores.base import (
+    INTERNAL,
     Capabilities,
     Checksum,
     ObjectInfo,
@@ -41,8 +42,6 @@ SLOWEST_UPLINK_BYTES_PER_S = 125_000
 NO_RETRIES: RetryConfig = {"max_retries": 0}
 """Retry is the wrapper's: it asks whether to stop while it waits."""
 
-INTERNAL = ".ingest/"
-"""Where manifests are."""
 STORAGE_CLASS = "Storage-Class"
 _STANDARD = frozenset(
     (

@@ -25,7 +25,7 @@ from ingest.errors import (
     StoreRefused,
     StoreUnreachable,
 )
-from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store
+from ingest.stores.base import Capabilities, Checksum, ObjectMeta, Store, probe_key
 from ingest.stores.parts import list_parts
 from ingest.stores.retry import where_answered_later
 from ingest.stores.vendor_errors import BOTO_ERRORS, OBSTORE_ERRORS, from_boto, from_obstore
@@ -69,7 +69,7 @@ def _probe(
     resumable: Callable[[str], bool],
     unsigned_body: Callable[[str, Checksum], bool],
 ) -> Capabilities:
-    folder = f".ingest/probe-{secrets.token_hex(8)}"
+    folder = probe_key()
     body = secrets.token_bytes(1000)
     meta = ObjectMeta(hashlib.sha256(body).hexdigest(), "application/x-ingest-probe", {"probe": "a+b/c=d"})
     keys = [f"{folder}/{name}" for name in ("plain", "absent", "sha256", "parts", "unsigned", "class")]
